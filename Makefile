@@ -1,0 +1,40 @@
+# flowpg: data pipelines inside PostgreSQL.
+#
+#   make && sudo make install
+#   make installcheck          (as an ordinary user; starts servers of its own)
+#
+# bash test/check.sh does all of this from a bare machine.
+
+PG_CONFIG ?= pg_config
+
+EXTENSION = flowpg
+EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" flowpg.control)
+
+MODULE_big = flowpg
+OBJS = $(sort $(patsubst %.c,%.o,$(wildcard src/*.c)))
+PG_CPPFLAGS = -Isrc
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
+	-Wno-missing-field-initializers
+
+# The install script is the parts in order, joined.
+DATA_built = sql/flowpg--$(EXTVERSION).sql
+EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
+
+REGRESS = cron schedule graph trigger_rule dag_api run_planner upsert privileges
+REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/flowpg.conf
+
+ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --temp-instance=tmp_check/isolation \
+	--temp-config=test/flowpg.conf
+
+TAP_TESTS = 1
+PROVE_TESTS = test/t/*.pl
+PROVE_FLAGS += -I test/lib
+
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+$(OBJS): $(wildcard src/*.h)
+
+sql/flowpg--$(EXTVERSION).sql: $(sort $(wildcard sql/install/*.sql))
+	cat $^ > $@

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * clock.c
+ *	  The present time for all of flowpg's decisions.
+ *
+ * A simulated time lies in shared memory, so that all processes step
+ * together: a setting changed by reload reaches each process at another
+ * moment.  It stands still until it is published anew.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "shmem.h"
+
+TimestampTz
+fp_clock_now(void)
+{
+	if (fp_shared != NULL)
+	{
+		TimestampTz simulated;
+
+		simulated = (TimestampTz) pg_atomic_read_u64(&fp_shared->simulated_now);
+		if (simulated != 0)
+			return simulated;
+	}
+	else if (fp_simulated_now != 0)
+		return fp_simulated_now;
+	return GetCurrentTimestamp();
+}
+
+TimestampTz
+fp_clock_real(void)
+{
+	return GetCurrentTimestamp();
+}
+
+bool
+fp_clock_is_simulated(void)
+{
+	return fp_shared != NULL &&
+		pg_atomic_read_u64(&fp_shared->simulated_now) != 0;
+}
+
+void
+fp_clock_publish(TimestampTz now)
+{
+	pg_atomic_write_u64(&fp_shared->simulated_now, (uint64) now);
+}

@@ -1,0 +1,24 @@
+/*-------------------------------------------------------------------------
+ *
+ * clock.h
+ *	  The present time for all of flowpg's decisions.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_CLOCK_H
+#define FLOWPG_CLOCK_H
+
+#include "datatype/timestamp.h"
+
+/* what decisions take for the present time: flowpg.simulated_now, or real */
+extern TimestampTz fp_clock_now(void);
+
+/* the real time: started_at, ended_at, timeouts, waiting */
+extern TimestampTz fp_clock_real(void);
+
+extern bool fp_clock_is_simulated(void);
+
+/* publish a simulated time to all processes; 0 goes back to real time */
+extern void fp_clock_publish(TimestampTz now);
+
+#endif							/* FLOWPG_CLOCK_H */

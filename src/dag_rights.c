@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * dag_rights.c
+ *	  Who may see and change a DAG: its owner, members of the owner's role,
+ *	  superusers.
+ *
+ * Used by every SQL function that names a DAG.  The row security policies of
+ * sql/install/40_privileges.sql say the same for those who read the tables;
+ * C code reads them as the extension's owner, whom no policy stops, and so
+ * asks here.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "dag_rights.h"
+
+static void no_such_dag(const char *dag_id) pg_attribute_noreturn();
+
+
+FpDagRow *
+fp_dag_rights_require(const char *dag_id)
+{
+	FpDagRow   *dag = fp_dag_store_get(dag_id);
+
+	if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner))
+		no_such_dag(dag_id);
+	return dag;
+}
+
+/*
+ * Rights are looked at before the lock is asked for, so that nobody can lock
+ * another's DAG, and after it, since the owner may have changed meanwhile.
+ */
+FpDagDef *
+fp_dag_rights_lock(const char *dag_id)
+{
+	FpDagDef   *def;
+
+	(void) fp_dag_rights_require(dag_id);
+	def = fp_dag_store_lock(dag_id);
+	if (def == NULL || !fp_dag_rights_may_see(GetUserId(), def->owner))
+		no_such_dag(dag_id);
+	return def;
+}
+
+/*
+ * As for a relation that is altered: with the privileges of the owner, which
+ * a member that does not inherit gets by SET ROLE.
+ */
+bool
+fp_dag_rights_may_see(Oid role, Oid owner)
+{
+	return has_privs_of_role(role, owner);
+}
+
+void
+fp_dag_rights_check_owner(Oid owner)
+{
+	HeapTuple	tuple;
+	bool		can_login;
+
+	if (!FP_OWNER_NEEDS_LOGIN)
+		return;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for role %u", owner);
+	can_login = ((Form_pg_authid) GETSTRUCT(tuple))->rolcanlogin;
+	ReleaseSysCache(tuple);
+
+	if (!can_login)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("role \"%s\" cannot own a DAG because it cannot log in",
+						GetUserNameFromId(owner, false)),
+				 errdetail("Before PostgreSQL 17, background processes run only as roles that can log in."),
+				 errhint("Use ALTER ROLE ... LOGIN, or another role.")));
+}
+
+void
+fp_dag_rights_begin_as(FpDagScope *scope, Oid owner, const char *search_path)
+{
+	GetUserIdAndSecContext(&scope->user_id, &scope->sec_context);
+	if (owner != scope->user_id)
+		SetUserIdAndSecContext(owner,
+							   scope->sec_context |
+							   SECURITY_LOCAL_USERID_CHANGE |
+							   SECURITY_RESTRICTED_OPERATION);
+	scope->guc_nest_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", search_path, PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+fp_dag_rights_end_as(FpDagScope *scope)
+{
+	AtEOXact_GUC(false, scope->guc_nest_level);
+	SetUserIdAndSecContext(scope->user_id, scope->sec_context);
+}
+
+static void
+no_such_dag(const char *dag_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("dag \"%s\" does not exist", dag_id),
+			 errhint("The table flow.dag lists the DAGs that you may use.")));
+}

@@ -1,0 +1,879 @@
+/*-------------------------------------------------------------------------
+ *
+ * dispatch.c
+ *	  From ready tasks to workers and back: limits, lanes, processes.
+ *
+ * Runs in the scheduler.  A lane holds the attempts of one role; its workers
+ * take them in turn.  More attempts than workers are put into a lane only
+ * where its tasks have been short, so that nothing waits behind a long one
+ * while a worker could be had.
+ *
+ * A task that a limit holds back waits in that limit's own heap and is looked
+ * at again when the limit has room: a wake-up costs what can start, not what
+ * is ready.  Limits are looked at in this order: a suspect waits for other
+ * suspects, a backfill's task for its share, then max_active_tasks, the pool,
+ * a worker of the role.
+ *
+ * Worker slots belong to the whole server.  A database that holds more than
+ * its share gives workers back while another one waits for them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+
+#include "clock.h"
+#include "dispatch.h"
+#include "guc.h"
+#include "process.h"
+#include "task_state.h"
+
+/*
+ * How many attempts a worker is given at a time, by the mean time that the
+ * role's attempts have taken.
+ */
+#define SHORT_TASK_US 2000
+#define SHORT_TASK_DEPTH 8
+#define MEDIUM_TASK_US 20000
+#define MEDIUM_TASK_DEPTH 2
+
+/* What the scheduler knows of a role's lane; rebuilt from shared memory. */
+typedef struct Role
+{
+	Oid			role;			/* hash key */
+	int64		mean_duration;	/* us; 0: none yet */
+	int			lane;			/* -1: none */
+	int			nworkers;		/* that stay */
+	int			nidle;			/* of those: idle or starting */
+	int			noutstanding;	/* attempts in the lane and at its workers */
+	pairingheap *blocked;		/* tasks that wait for a worker */
+} Role;
+
+/* Room for work, in one plan. */
+typedef struct Room
+{
+	int			nfree_slots;	/* worker slots that we may still take */
+	int			nfree_lanes;
+} Room;
+
+static HTAB *roles = NULL;
+static BackgroundWorkerHandle **handles = NULL;
+static bool has_warned_of_shortage = false;
+
+static Role *find_role(Oid role);
+static void look_at_lanes(FpModel *model, Room *room);
+static int	fair_share(int *nwanted_elsewhere);
+static bool role_has_room(const Role *role, const Room *room);
+static void take_room(Role *role, Room *room);
+static int	depth_of(const Role *role);
+static void release_blocked(FpModel *model, const Room *room);
+static FpTask *next_task(FpModel *model);
+static bool fits(FpModel *model, FpTask *task, Room *room);
+static void assign(FpModel *model, FpTask *task, FpTaskRunBatch *first,
+				   FpTaskRunBatch *again);
+static int	find_lane(Oid role, bool create);
+static void fill_assignment(FpAssignment *assignment, FpTask *task);
+static bool start_worker(int lane, Oid role);
+static void settle_handles(void);
+static bool give_workers_away(void);
+
+
+/* ---- back from workers ---- */
+
+FpDone *
+fp_dispatch_collect(int *n)
+{
+	FpDone	   *result = NULL;
+	int			size = 0;
+
+	*n = 0;
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database == MyDatabaseId)
+			size += lane->done_head - lane->done_tail;
+	}
+	LWLockRelease(fp_shared->lock);
+	if (size == 0)
+		return NULL;
+
+	/* only this process takes results out, so there are at least as many */
+	result = palloc(sizeof(FpDone) * size);
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database != MyDatabaseId)
+			continue;
+		while (lane->done_tail != lane->done_head && *n < size)
+		{
+			result[(*n)++] = lane->done[lane->done_tail % FP_LANE_SIZE];
+			lane->done_tail++;
+		}
+	}
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
+
+void
+fp_dispatch_note_duration(Oid role, int64 duration)
+{
+	Role	   *entry = find_role(role);
+
+	if (entry->mean_duration == 0)
+		entry->mean_duration = Max(duration, 1);
+	else
+		entry->mean_duration += (duration - entry->mean_duration) / 8;
+}
+
+
+/* ---- planning ---- */
+
+List *
+fp_dispatch_plan(FpModel *model, FpTaskRunBatch *first,
+				 FpTaskRunBatch *again)
+{
+	List	   *planned = NIL;
+	Room		room;
+	FpTask	   *task;
+
+	if (model->nready == 0)
+		return NIL;
+
+	look_at_lanes(model, &room);
+	release_blocked(model, &room);
+	while ((task = next_task(model)) != NULL)
+	{
+		if (!fits(model, task, &room))
+			continue;
+		assign(model, task, first, again);
+		planned = lappend(planned, task);
+	}
+	return planned;
+}
+
+/* Counts workers and attempts a role, and what could still be started. */
+static void
+look_at_lanes(FpModel *model, Room *room)
+{
+	HASH_SEQ_STATUS scan;
+	Role	   *role;
+	int			nwanted_elsewhere;
+	int			nown = 0;
+	int			nfree = 0;
+	int			share;
+
+	(void) find_role(InvalidOid);	/* makes the table */
+	hash_seq_init(&scan, roles);
+	while ((role = hash_seq_search(&scan)) != NULL)
+	{
+		role->lane = -1;
+		role->nworkers = role->nidle = role->noutstanding = 0;
+	}
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	room->nfree_lanes = 0;
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database == InvalidOid)
+			room->nfree_lanes++;
+		if (lane->database != MyDatabaseId)
+			continue;
+		role = find_role(lane->role);
+		role->lane = i;
+		/* results not yet collected take room in the lane, too */
+		role->noutstanding += lane->head - lane->tail;
+		role->noutstanding += lane->done_head - lane->done_tail;
+	}
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_FREE)
+			nfree++;
+		if (worker->state == FP_WORKER_FREE ||
+			worker->database != MyDatabaseId)
+			continue;
+		nown++;
+		role = find_role(worker->role);
+		if (worker->state == FP_WORKER_BUSY)
+			role->noutstanding++;
+		if (worker->must_stop)
+			continue;
+		role->nworkers++;
+		if (worker->state != FP_WORKER_BUSY)
+			role->nidle++;
+	}
+	share = fair_share(&nwanted_elsewhere);
+	LWLockRelease(fp_shared->lock);
+
+	room->nfree_slots = nfree;
+	if (nwanted_elsewhere > 0)
+		room->nfree_slots = Max(0, Min(nfree, share - nown));
+}
+
+/*
+ * The workers that this database may hold while others want some, and how
+ * many others want.  The caller holds the lock.
+ */
+static int
+fair_share(int *nwanted_elsewhere)
+{
+	int			nsharing = 1;
+
+	*nwanted_elsewhere = 0;
+	for (int i = 0; i < FP_MAX_DATABASES; i++)
+	{
+		FpDatabaseSlot *slot = &fp_shared->databases[i];
+
+		if (slot->database == InvalidOid || slot->database == MyDatabaseId ||
+			slot->scheduler_pid == 0)
+			continue;
+		if (slot->wanted_workers > 0)
+			*nwanted_elsewhere += slot->wanted_workers;
+		if (slot->wanted_workers > 0 || slot->running_tasks > 0)
+			nsharing++;
+	}
+	return Max(1, fp_shared->nworkers / nsharing);
+}
+
+static int
+depth_of(const Role *role)
+{
+	if (role->mean_duration > 0 && role->mean_duration < SHORT_TASK_US)
+		return SHORT_TASK_DEPTH;
+	if (role->mean_duration > 0 && role->mean_duration < MEDIUM_TASK_US)
+		return MEDIUM_TASK_DEPTH;
+	return 1;
+}
+
+static bool
+role_has_room(const Role *role, const Room *room)
+{
+	int			nworkers = role->nworkers + room->nfree_slots;
+
+	if (role->lane < 0 && room->nfree_lanes == 0)
+		return false;
+	return role->noutstanding < Min(FP_LANE_SIZE, nworkers * depth_of(role));
+}
+
+static void
+take_room(Role *role, Room *room)
+{
+	if (role->lane < 0)
+	{
+		/* the lane itself is made when the task is handed over */
+		role->lane = fp_shared->nlanes;
+		room->nfree_lanes--;
+	}
+	role->noutstanding++;
+	if (role->noutstanding > role->nworkers && room->nfree_slots > 0)
+	{
+		role->nworkers++;
+		room->nfree_slots--;
+	}
+}
+
+/*
+ * Tasks that wait for a limit which has room again go back to the ready ones,
+ * as many as there is room for.
+ */
+static void
+release_heap(FpModel *model, pairingheap *heap, int n)
+{
+	while (n-- > 0 && !pairingheap_is_empty(heap))
+	{
+		FpTask	   *task = pairingheap_container(FpTask, node,
+												 pairingheap_first(heap));
+
+		fp_model_take_task(model, task);
+		fp_model_put_task(model, task,
+						  task->run->queue->backfill != NULL
+						  ? &model->ready_backfill : &model->ready);
+	}
+}
+
+static void
+release_blocked(FpModel *model, const Room *room)
+{
+	HASH_SEQ_STATUS scan;
+	FpDag	   *dag;
+	FpPool	   *pool;
+	Role	   *role;
+
+	dlist_mutable_iter iter;
+
+	hash_seq_init(&scan, model->pools);
+	while ((pool = hash_seq_search(&scan)) != NULL)
+		release_heap(model, &pool->blocked, pool->slots - pool->used);
+	hash_seq_init(&scan, roles);
+	while ((role = hash_seq_search(&scan)) != NULL)
+	{
+		if (role->blocked != NULL && role_has_room(role, room))
+			release_heap(model, role->blocked,
+						 (role->nworkers + room->nfree_slots) *
+						 depth_of(role) - role->noutstanding);
+	}
+	dlist_foreach_modify(iter, &model->blocked_dags)
+	{
+		dag = dlist_container(FpDag, blocked_node, iter.cur);
+		release_heap(model, &dag->blocked,
+					 fp_model_max_active_tasks(dag) - dag->nactive_tasks);
+		if (pairingheap_is_empty(&dag->blocked))
+		{
+			dlist_delete(&dag->blocked_node);
+			dag->is_blocked = false;
+		}
+	}
+}
+
+/* The most important task that may be looked at, or NULL. */
+static FpTask *
+next_task(FpModel *model)
+{
+	pairingheap *heap;
+	int			share = (int) (fp_backfill_worker_share *
+							   fp_shared->nworkers);
+
+	if (!pairingheap_is_empty(&model->suspects) &&
+		model->nsuspects_running == 0)
+		heap = &model->suspects;
+	else if (pairingheap_is_empty(&model->ready_backfill))
+		heap = &model->ready;
+	else if (pairingheap_is_empty(&model->ready))
+	{
+		heap = &model->ready_backfill;
+		/* tasks that wait for a worker are other work that waits */
+		if (model->nwaiting_for_worker > 0 &&
+			model->nbackfill_running >= share)
+			return NULL;
+	}
+	else if (model->nbackfill_running < share &&
+			 model->ready.ph_compare(pairingheap_first(&model->ready_backfill),
+									 pairingheap_first(&model->ready),
+									 NULL) > 0)
+		heap = &model->ready_backfill;
+	else
+		heap = &model->ready;
+
+	if (pairingheap_is_empty(heap))
+		return NULL;
+	return pairingheap_container(FpTask, node, pairingheap_first(heap));
+}
+
+/*
+ * Whether all limits have room for a task; if not, it is moved to the heap of
+ * the one that has none.
+ */
+static bool
+fits(FpModel *model, FpTask *task, Room *room)
+{
+	FpDag	   *dag = task->run->dag;
+	FpPool	   *pool = fp_model_task_def(task)->pool;
+	Role	   *role;
+	MemoryContext previous;
+
+	fp_model_take_task(model, task);
+	if (dag->nactive_tasks >= fp_model_max_active_tasks(dag))
+	{
+		if (!dag->is_blocked)
+			dlist_push_tail(&model->blocked_dags, &dag->blocked_node);
+		dag->is_blocked = true;
+		fp_model_put_task(model, task, &dag->blocked);
+		return false;
+	}
+	if (pool->used + fp_model_task_def(task)->pool_slots > pool->slots)
+	{
+		fp_model_put_task(model, task, &pool->blocked);
+		return false;
+	}
+	role = find_role(dag->row->owner);
+	if (!role_has_room(role, room))
+	{
+		if (role->blocked == NULL)
+		{
+			previous = MemoryContextSwitchTo(model->context);
+			role->blocked = pairingheap_allocate(model->ready.ph_compare,
+												 NULL);
+			MemoryContextSwitchTo(previous);
+		}
+		fp_model_put_task(model, task, role->blocked);
+		task->waits_for_worker = true;
+		model->nwaiting_for_worker++;
+		return false;
+	}
+	take_room(role, room);
+	return true;
+}
+
+static void
+assign(FpModel *model, FpTask *task, FpTaskRunBatch *first,
+	   FpTaskRunBatch *again)
+{
+	FpRun	   *run = task->run;
+	uint64		token = pg_atomic_fetch_add_u64(&fp_shared->next_token, 1);
+
+	task->state = FP_TASK_RUN_RUNNING;
+	task->try_number++;
+	fp_model_set_token(model, task, token);
+	fp_run_store_batch_add(task->has_row ? again : first, run->run_id,
+						   run->dag->dag_id,
+						   fp_model_task_def(task)->task_id, -1,
+						   task->try_number, FP_TASK_RUN_RUNNING);
+	task->has_row = true;
+}
+
+
+/* ---- to workers ---- */
+
+void
+fp_dispatch_hand_over(FpModel *model, List *tasks)
+{
+	ListCell   *lc;
+	Latch	  **latches;
+	int			nlatches = 0;
+	int			nwake = list_length(tasks);
+
+	if (tasks == NIL)
+		return;
+	latches = palloc(sizeof(Latch *) * fp_shared->nworkers);
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	foreach(lc, tasks)
+	{
+		FpTask	   *task = lfirst(lc);
+		int			index = find_lane(task->run->dag->row->owner, true);
+		FpLane	   *lane = &fp_shared->lanes[index];
+
+		Assert(lane->head - lane->tail < FP_LANE_SIZE);
+		fill_assignment(&lane->ready[lane->head % FP_LANE_SIZE], task);
+		lane->head++;
+	}
+	for (int i = 0; i < fp_shared->nworkers && nlatches < nwake; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_IDLE &&
+			worker->database == MyDatabaseId && worker->latch != NULL &&
+			fp_shared->lanes[worker->lane].head !=
+			fp_shared->lanes[worker->lane].tail)
+			latches[nlatches++] = worker->latch;
+	}
+	LWLockRelease(fp_shared->lock);
+
+	for (int i = 0; i < nlatches; i++)
+		SetLatch(latches[i]);
+}
+
+static void
+fill_assignment(FpAssignment *assignment, FpTask *task)
+{
+	FpRun	   *run = task->run;
+	const FpTaskDef *def = fp_model_task_def(task);
+
+	assignment->token = task->token;
+	assignment->run_id = run->run_id;
+	assignment->version = run->version->version;
+	assignment->map_index = -1;
+	assignment->try_number = task->try_number;
+	assignment->may_retry = task->failures < def->retries;
+	assignment->has_conf = run->has_conf;
+	assignment->retry_delay = fp_task_state_retry_delay(def,
+														task->failures + 1);
+	assignment->execution_timeout = def->execution_timeout;
+	assignment->run_type = run->run_type;
+	assignment->logical_date = run->logical_date;
+	assignment->data_interval_start = run->data_interval_start;
+	assignment->data_interval_end = run->data_interval_end;
+	strlcpy(assignment->dag_id, run->dag->dag_id, FP_ID_SIZE);
+	strlcpy(assignment->task_id, def->task_id, FP_ID_SIZE);
+}
+
+/*
+ * The lane of a role in this database.  The caller holds the lock,
+ * exclusively with create; a plan has made sure that there is one.
+ */
+static int
+find_lane(Oid role, bool create)
+{
+	int			free_lane = -1;
+
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database == MyDatabaseId && lane->role == role)
+			return i;
+		if (free_lane < 0 && lane->database == InvalidOid)
+			free_lane = i;
+	}
+	if (!create)
+		return -1;
+	if (free_lane < 0)
+		elog(ERROR, "no lane is free");
+	fp_shared->lanes[free_lane].database = MyDatabaseId;
+	fp_shared->lanes[free_lane].role = role;
+	fp_shared->lanes[free_lane].head = 0;
+	fp_shared->lanes[free_lane].tail = 0;
+	fp_shared->lanes[free_lane].done_head = 0;
+	fp_shared->lanes[free_lane].done_tail = 0;
+	return free_lane;
+}
+
+bool
+fp_dispatch_cancel(uint64 token, bool must_terminate)
+{
+	bool		was_waiting = false;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nlanes && !was_waiting; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database != MyDatabaseId)
+			continue;
+		for (uint32 n = lane->tail; n != lane->head; n++)
+		{
+			if (lane->ready[n % FP_LANE_SIZE].token != token)
+				continue;
+			/* close the gap; what is behind moves up */
+			for (uint32 m = n; m + 1 != lane->head; m++)
+				lane->ready[m % FP_LANE_SIZE] =
+					lane->ready[(m + 1) % FP_LANE_SIZE];
+			lane->head--;
+			was_waiting = true;
+			break;
+		}
+	}
+	for (int i = 0; i < fp_shared->nworkers && !was_waiting; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_BUSY &&
+			worker->database == MyDatabaseId &&
+			worker->current.token == token)
+		{
+			/* the worker takes the lock before it goes on to another */
+			worker->cancel_token = token;
+			(void) kill(worker->pid, must_terminate ? SIGTERM : SIGINT);
+			break;
+		}
+	}
+	LWLockRelease(fp_shared->lock);
+	return was_waiting;
+}
+
+
+/* ---- processes ---- */
+
+bool
+fp_dispatch_tend_workers(FpModel *model)
+{
+	bool		result = true;
+	int			nwanted = 0;
+	int			nrunning = 0;
+	FpDatabaseSlot *slot;
+
+	settle_handles();
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+		Oid			role = InvalidOid;
+		int			nworkers = 0;
+		int			nidle = 0;
+		int			nneeded = 0;
+
+		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+		if (lane->database == MyDatabaseId)
+		{
+			role = lane->role;
+			nneeded = lane->head - lane->tail;
+			for (int w = 0; w < fp_shared->nworkers; w++)
+			{
+				FpWorkerSlot *worker = &fp_shared->workers[w];
+
+				if (worker->state == FP_WORKER_FREE || worker->lane != i)
+					continue;
+				nworkers++;
+				if (worker->state == FP_WORKER_BUSY)
+					nrunning++;
+				else if (!worker->must_stop)
+					nidle++;
+			}
+			if (nworkers == 0 && nneeded == 0 &&
+				lane->done_head == lane->done_tail)
+				lane->database = InvalidOid;
+		}
+		LWLockRelease(fp_shared->lock);
+
+		nneeded -= nidle;
+		while (nneeded > 0 && start_worker(i, role))
+			nneeded--;
+		if (nneeded > 0)
+		{
+			nwanted += nneeded;
+			if (nworkers == 0)
+				result = false;
+		}
+	}
+	nwanted += model->nwaiting_for_worker;
+	if (nwanted > 0 || nrunning > 0)
+		(void) give_workers_away();
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot = fp_shmem_database(MyDatabaseId, false);
+	if (slot != NULL)
+		slot->wanted_workers = nwanted;
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
+
+/*
+ * Idle workers of one role stand in the way of another role's tasks, or of
+ * another database's, when no slot is free: one of them leaves.  Returns
+ * whether one was asked to.
+ */
+static bool
+give_workers_away(void)
+{
+	int			nfree = 0;
+	int			nown = 0;
+	int			nwanted_elsewhere;
+	int			share;
+	Latch	   *latch = NULL;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	share = fair_share(&nwanted_elsewhere);
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		if (fp_shared->workers[i].state == FP_WORKER_FREE)
+			nfree++;
+		else if (fp_shared->workers[i].database == MyDatabaseId &&
+				 !fp_shared->workers[i].must_stop)
+			nown++;
+	}
+	for (int i = 0; i < fp_shared->nworkers && nfree == 0; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+		FpLane	   *lane = &fp_shared->lanes[worker->lane];
+		bool		is_over = nwanted_elsewhere > 0 && nown > share;
+
+		if (worker->state == FP_WORKER_FREE || worker->must_stop ||
+			worker->database != MyDatabaseId)
+			continue;
+		if ((worker->state == FP_WORKER_IDLE && lane->head == lane->tail) ||
+			is_over)
+		{
+			worker->must_stop = true;
+			latch = worker->latch;
+			nown--;
+			if (!is_over)
+				break;
+		}
+	}
+	LWLockRelease(fp_shared->lock);
+	if (latch != NULL)
+		SetLatch(latch);
+	return latch != NULL;
+}
+
+static bool
+start_worker(int lane, Oid role)
+{
+	int			index;
+	uint32		generation = 0;
+	FpWorkerSlot *worker = NULL;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (index = 0; index < fp_shared->nworkers; index++)
+	{
+		if (fp_shared->workers[index].state == FP_WORKER_FREE)
+			break;
+	}
+	if (index < fp_shared->nworkers)
+	{
+		worker = &fp_shared->workers[index];
+		worker->state = FP_WORKER_STARTING;
+		worker->generation++;
+		worker->database = MyDatabaseId;
+		worker->role = role;
+		worker->lane = lane;
+		worker->pid = 0;
+		worker->latch = NULL;
+		worker->must_stop = false;
+		worker->current.token = 0;
+		worker->cancel_token = 0;
+		worker->since = fp_clock_real();
+		generation = worker->generation;
+	}
+	LWLockRelease(fp_shared->lock);
+	if (worker == NULL)
+		return false;
+
+	if (handles == NULL)
+		handles = MemoryContextAllocZero(TopMemoryContext,
+										 sizeof(BackgroundWorkerHandle *) *
+										 fp_shared->nworkers);
+	if (fp_process_start_worker(index, generation, MyDatabaseId,
+								&handles[index]))
+	{
+		has_warned_of_shortage = false;
+		return true;
+	}
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	worker->state = FP_WORKER_FREE;
+	LWLockRelease(fp_shared->lock);
+	handles[index] = NULL;
+	if (!has_warned_of_shortage)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a flowpg worker: no background worker slot is free"),
+				 errhint("Increase max_worker_processes, or decrease flowpg.max_workers.")));
+	has_warned_of_shortage = true;
+	return false;
+}
+
+/*
+ * A worker whose process could not be started never gets to its own exit
+ * callback; the handle tells.
+ */
+static void
+settle_handles(void)
+{
+	if (handles == NULL)
+		return;
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+		pid_t		pid;
+
+		if (handles[i] == NULL ||
+			GetBackgroundWorkerPid(handles[i], &pid) != BGWH_STOPPED)
+			continue;
+		pfree(handles[i]);
+		handles[i] = NULL;
+		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+		if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
+			worker->database == MyDatabaseId)
+			worker->state = FP_WORKER_FREE;
+		LWLockRelease(fp_shared->lock);
+	}
+}
+
+void
+fp_dispatch_end_workers(void)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_FREE ||
+			worker->database != MyDatabaseId)
+			continue;
+		worker->must_stop = true;
+		if (worker->pid != 0)
+			(void) kill(worker->pid, SIGTERM);
+	}
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		if (fp_shared->lanes[i].database == MyDatabaseId)
+			fp_shared->lanes[i].tail = fp_shared->lanes[i].head;
+	}
+	LWLockRelease(fp_shared->lock);
+}
+
+List *
+fp_dispatch_adopt(void)
+{
+	List	   *result = NIL;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database != MyDatabaseId)
+			continue;
+		for (uint32 n = lane->tail; n != lane->head; n++)
+		{
+			FpAssignment *copy = palloc(sizeof(FpAssignment));
+
+			*copy = lane->ready[n % FP_LANE_SIZE];
+			result = lappend(result, copy);
+		}
+		for (uint32 n = lane->done_tail; n != lane->done_head; n++)
+		{
+			FpDone	   *done = &lane->done[n % FP_LANE_SIZE];
+			FpAssignment *copy = palloc0(sizeof(FpAssignment));
+
+			copy->token = done->token;
+			copy->run_id = done->run_id;
+			copy->map_index = done->map_index;
+			copy->try_number = done->try_number;
+			strlcpy(copy->task_id, done->task_id, FP_ID_SIZE);
+			result = lappend(result, copy);
+		}
+	}
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_BUSY &&
+			worker->database == MyDatabaseId && worker->current.token != 0)
+		{
+			FpAssignment *copy = palloc(sizeof(FpAssignment));
+
+			*copy = worker->current;
+			result = lappend(result, copy);
+		}
+	}
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
+
+void
+fp_dispatch_reset(void)
+{
+	if (roles != NULL)
+		hash_destroy(roles);
+	roles = NULL;
+}
+
+static Role *
+find_role(Oid role)
+{
+	Role	   *entry;
+	bool		found;
+
+	if (roles == NULL)
+	{
+		HASHCTL		control;
+
+		memset(&control, 0, sizeof(control));
+		control.keysize = sizeof(Oid);
+		control.entrysize = sizeof(Role);
+		control.hcxt = TopMemoryContext;
+		roles = hash_create("flowpg roles", 16, &control,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	entry = hash_search(roles, &role, HASH_ENTER, &found);
+	if (!found)
+	{
+		memset(entry, 0, sizeof(Role));
+		entry->role = role;
+		entry->lane = -1;
+	}
+	return entry;
+}

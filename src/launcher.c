@@ -1,0 +1,389 @@
+/*-------------------------------------------------------------------------
+ *
+ * launcher.c
+ *	  One a server: starts a scheduler in each database that has flowpg.
+ *
+ * The launcher connects to no database; it reads pg_database.  At server
+ * start it has each database looked at once: a scheduler is started there,
+ * which leaves at once where the extension is not installed.  Afterwards it
+ * learns of databases through shared memory: CREATE EXTENSION marks the
+ * database's slot at commit, CREATE DATABASE asks for a look at databases
+ * that are new.  It keeps out of databases that a command holds (DROP
+ * DATABASE and the like).
+ *
+ * It sleeps until its latch is set: by a commit, by a scheduler that starts
+ * or ends, or by a reload.  It also publishes flowpg.simulated_now, so that
+ * one process and not each for itself moves the time.
+ *
+ * The postmaster starts it again after a crash; it keeps nothing that it
+ * would miss.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "guc.h"
+#include "process.h"
+#include "shmem.h"
+
+/* Databases looked at, at the same time, for the extension. */
+#define MAX_PROBES 2
+
+/* A scheduler that ended badly is started again after this long. */
+#define RESTART_DELAY_MS 500
+
+/* Background worker slots were short: try again after this long. */
+#define SHORTAGE_DELAY_MS 1000
+
+typedef struct DatabaseList
+{
+	int			n;
+	int			size;
+	Oid		   *oids;
+} DatabaseList;
+
+PGDLLEXPORT void fp_launcher_main(Datum arg);
+
+static DatabaseList known;		/* looked at, or on their way */
+static DatabaseList to_probe;	/* still to be looked at */
+static BackgroundWorkerHandle *handles[FP_MAX_DATABASES];
+static bool has_warned_of_shortage = false;
+
+static void detach(int code, Datum arg);
+static void publish_simulated_now(bool at_start);
+static void find_new_databases(void);
+static bool database_exists(Oid database);
+static long start_schedulers(void);
+static bool start_scheduler(int index);
+static void settle_handle(int index);
+static bool list_contains(const DatabaseList *list, Oid oid);
+static void list_add(DatabaseList *list, Oid oid);
+
+void
+fp_launcher_main(Datum arg)
+{
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	before_shmem_exit(detach, (Datum) 0);
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	fp_shared->launcher_pid = MyProcPid;
+	fp_shared->launcher_latch = MyLatch;
+	fp_shared->must_probe = true;
+	/* schedulers that another launcher had on their way are ours now */
+	for (int i = 0; i < FP_MAX_DATABASES; i++)
+		fp_shared->databases[i].is_starting = false;
+	LWLockRelease(fp_shared->lock);
+
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	publish_simulated_now(true);
+
+	for (;;)
+	{
+		long		timeout;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			publish_simulated_now(false);
+		}
+		find_new_databases();
+		timeout = start_schedulers();
+		fp_process_wait(timeout);
+	}
+}
+
+static void
+detach(int code, Datum arg)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	fp_shared->launcher_pid = 0;
+	fp_shared->launcher_latch = NULL;
+	LWLockRelease(fp_shared->lock);
+}
+
+/*
+ * A value that has not changed since it was last read is not published
+ * again: flow_advance() may have moved the time in between.
+ */
+static void
+publish_simulated_now(bool at_start)
+{
+	static TimestampTz published = 0;
+
+	if (at_start)
+		published = fp_simulated_now;
+	else if (published != fp_simulated_now)
+	{
+		published = fp_simulated_now;
+		fp_clock_publish(published);
+		for (int i = 0; i < FP_MAX_DATABASES; i++)
+		{
+			Latch	   *latch;
+
+			LWLockAcquire(fp_shared->lock, LW_SHARED);
+			latch = fp_shared->databases[i].scheduler_latch;
+			LWLockRelease(fp_shared->lock);
+			if (latch != NULL)
+				SetLatch(latch);
+		}
+	}
+}
+
+/*
+ * Puts databases that have not been looked at on the list, if somebody asked
+ * for it.
+ */
+static void
+find_new_databases(void)
+{
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		must_probe;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	must_probe = fp_shared->must_probe;
+	fp_shared->must_probe = false;
+	LWLockRelease(fp_shared->lock);
+	if (!must_probe)
+		return;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->datallowconn && !form->datistemplate &&
+			!list_contains(&known, form->oid))
+		{
+			list_add(&known, form->oid);
+			list_add(&to_probe, form->oid);
+		}
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+}
+
+static bool
+database_exists(Oid database)
+{
+	Relation	relation;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	relation = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(relation, 0, NULL);
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+
+		if (form->oid == database)
+			result = form->datallowconn && !form->datistemplate;
+	}
+	table_endscan(scan);
+	table_close(relation, AccessShareLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return result;
+}
+
+/*
+ * Starts what is to be started and returns how long to wait before looking
+ * again, -1 for until the latch is set.
+ */
+static long
+start_schedulers(void)
+{
+	long		timeout = -1;
+	int			probes = 0;
+
+	for (int i = 0; i < FP_MAX_DATABASES; i++)
+	{
+		FpDatabaseSlot *slot = &fp_shared->databases[i];
+		Oid			database;
+		bool		must_start;
+		bool		is_probe;
+		TimestampTz failed_at;
+
+		settle_handle(i);
+		LWLockAcquire(fp_shared->lock, LW_SHARED);
+		database = slot->database;
+		must_start = database != InvalidOid && slot->scheduler_pid == 0 &&
+			!slot->is_starting && slot->nholds == 0 && slot->is_installed;
+		is_probe = database != InvalidOid && !slot->is_installed;
+		failed_at = slot->failed_at;
+		LWLockRelease(fp_shared->lock);
+
+		if (is_probe)
+			probes++;
+		if (!must_start)
+			continue;
+		if (!database_exists(database))
+		{
+			LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+			if (slot->database == database && slot->scheduler_pid == 0)
+				slot->database = InvalidOid;
+			LWLockRelease(fp_shared->lock);
+			continue;
+		}
+		if (failed_at != 0 &&
+			!TimestampDifferenceExceeds(failed_at, fp_clock_real(),
+										RESTART_DELAY_MS))
+		{
+			timeout = RESTART_DELAY_MS;
+			continue;
+		}
+		list_add(&known, database);
+		if (!start_scheduler(i))
+			timeout = SHORTAGE_DELAY_MS;
+	}
+
+	while (to_probe.n > 0 && probes < MAX_PROBES)
+	{
+		Oid			database = to_probe.oids[--to_probe.n];
+		FpDatabaseSlot *slot;
+		bool		is_new = false;
+
+		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+		slot = fp_shmem_database(database, false);
+		if (slot == NULL)
+		{
+			slot = fp_shmem_database(database, true);
+			is_new = slot != NULL;
+		}
+		LWLockRelease(fp_shared->lock);
+		if (!is_new)
+			continue;
+		if (!start_scheduler(slot - fp_shared->databases))
+		{
+			LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+			slot->database = InvalidOid;
+			LWLockRelease(fp_shared->lock);
+			list_add(&to_probe, database);
+			timeout = SHORTAGE_DELAY_MS;
+			break;
+		}
+		probes++;
+	}
+	return timeout;
+}
+
+static bool
+start_scheduler(int index)
+{
+	FpDatabaseSlot *slot = &fp_shared->databases[index];
+	Oid			database;
+	uint32		generation;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->is_starting = true;
+	slot->generation++;
+	slot->must_stop = false;
+	generation = slot->generation;
+	database = slot->database;
+	LWLockRelease(fp_shared->lock);
+
+	if (fp_process_start_scheduler(index, generation, database,
+								   &handles[index]))
+	{
+		has_warned_of_shortage = false;
+		return true;
+	}
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->is_starting = false;
+	LWLockRelease(fp_shared->lock);
+	handles[index] = NULL;
+	if (!has_warned_of_shortage)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("could not start a flowpg scheduler for database %u: no background worker slot is free",
+						database),
+				 errhint("Increase max_worker_processes.")));
+	has_warned_of_shortage = true;
+	return false;
+}
+
+/*
+ * A scheduler whose process could not be started never gets to its own exit
+ * callback; the handle tells.
+ */
+static void
+settle_handle(int index)
+{
+	FpDatabaseSlot *slot = &fp_shared->databases[index];
+	pid_t		pid;
+
+	if (handles[index] == NULL ||
+		GetBackgroundWorkerPid(handles[index], &pid) != BGWH_STOPPED)
+		return;
+	pfree(handles[index]);
+	handles[index] = NULL;
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (slot->is_starting)
+	{
+		slot->is_starting = false;
+		slot->failed_at = fp_clock_real();
+		if (!slot->is_installed && slot->nholds == 0)
+			slot->database = InvalidOid;
+	}
+	LWLockRelease(fp_shared->lock);
+}
+
+static bool
+list_contains(const DatabaseList *list, Oid oid)
+{
+	for (int i = 0; i < list->n; i++)
+	{
+		if (list->oids[i] == oid)
+			return true;
+	}
+	return false;
+}
+
+static void
+list_add(DatabaseList *list, Oid oid)
+{
+	if (list_contains(list, oid))
+		return;
+	if (list->n == list->size)
+	{
+		list->size = Max(32, list->size * 2);
+		if (list->oids == NULL)
+			list->oids = MemoryContextAlloc(TopMemoryContext,
+											sizeof(Oid) * list->size);
+		else
+			list->oids = repalloc(list->oids, sizeof(Oid) * list->size);
+	}
+	list->oids[list->n++] = oid;
+}

@@ -1,0 +1,185 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_store.c
+ *	  flow.request: what sessions ask of the scheduler.
+ *
+ * Sessions insert; the scheduler, which alone changes runs under way, reads
+ * and deletes.  A row becomes visible with the change that it tells of, in
+ * one commit, so the scheduler never looks too early; and it outlives a crash
+ * of the server.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+
+#include "clock.h"
+#include "request_store.h"
+#include "shmem.h"
+#include "spi_util.h"
+#include "store_args.h"
+
+/* Which DAG request this transaction wrote last. */
+typedef struct LastDagRequest
+{
+	TransactionId transaction;
+	SubTransactionId subtransaction;
+	char		dag_id[FP_ID_SIZE];
+} LastDagRequest;
+
+static const char *const kind_names[] = {
+	[FP_REQUEST_DAG] = "dag",
+	[FP_REQUEST_RUN] = "run",
+	[FP_REQUEST_BACKFILL] = "backfill",
+	[FP_REQUEST_PAUSE_BACKFILL] = "pause_backfill",
+	[FP_REQUEST_RESUME_BACKFILL] = "resume_backfill",
+	[FP_REQUEST_CANCEL_BACKFILL] = "cancel_backfill",
+	[FP_REQUEST_CANCEL_RUN] = "cancel_run",
+	[FP_REQUEST_CLEAR] = "clear",
+	[FP_REQUEST_MARK] = "mark",
+	[FP_REQUEST_DAG_LOG] = "dag_log",
+	[FP_REQUEST_POOL] = "pool",
+};
+
+static FpStatement insert_request = {
+	"INSERT INTO flow.request"
+	" (kind, dag_id, run_id, backfill_id, args, requested_by, requested_at) "
+	"VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7)",
+	SPI_OK_INSERT, 7, {
+		TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, REGROLEOID,
+		TIMESTAMPTZOID
+	}
+};
+
+static FpStatement list_requests = {
+	"SELECT request_id, kind, dag_id, run_id, backfill_id, args "
+	"FROM flow.request ORDER BY request_id",
+	SPI_OK_SELECT, 0, {0}
+};
+
+static FpStatement delete_requests = {
+	"DELETE FROM flow.request WHERE request_id = ANY ($1)",
+	SPI_OK_DELETE, 1, {INT8ARRAYOID}
+};
+
+static LastDagRequest last_dag_request;
+
+static bool is_repeated(const char *dag_id);
+static void remember(const char *dag_id);
+static void append_request(const FpRow *row, void *arg);
+static FpRequestKind parse_kind(const char *name);
+
+
+void
+fp_request_store_add(FpRequestKind kind, const char *dag_id, int64 run_id,
+					 int64 backfill_id, const char *args)
+{
+	FpStoreArgs statement_args = {0};
+	bool		is_plain_dag = kind == FP_REQUEST_DAG && args == NULL;
+
+	fp_shmem_wake_at_commit();
+	if (is_plain_dag && is_repeated(dag_id))
+		return;
+
+	fp_store_args_add_text(&statement_args, kind_names[kind]);
+	fp_store_args_add_text(&statement_args, dag_id);
+	fp_store_args_add_id(&statement_args, run_id);
+	fp_store_args_add_id(&statement_args, backfill_id);
+	fp_store_args_add_text(&statement_args, args);
+	fp_store_args_add_oid(&statement_args, GetUserId());
+	fp_store_args_add_time(&statement_args, fp_clock_real());
+	fp_store_execute(&insert_request, &statement_args, NULL, NULL);
+
+	if (is_plain_dag)
+		remember(dag_id);
+}
+
+List *
+fp_request_store_list(void)
+{
+	FpStoreArgs args = {0};
+	List	   *result = NIL;
+
+	fp_store_execute(&list_requests, &args, append_request, &result);
+	return result;
+}
+
+void
+fp_request_store_delete(List *requests)
+{
+	FpStoreArgs args = {0};
+	Datum	   *ids;
+	int			n = 0;
+	ListCell   *lc;
+
+	if (requests == NIL)
+		return;
+
+	ids = palloc(sizeof(Datum) * list_length(requests));
+	foreach(lc, requests)
+		ids[n++] = Int64GetDatum(((FpRequest *) lfirst(lc))->request_id);
+	fp_store_args_add(&args,
+					  PointerGetDatum(construct_array(ids, n, INT8OID, 8,
+													  FLOAT8PASSBYVAL,
+													  TYPALIGN_DOUBLE)),
+					  false);
+	fp_store_execute(&delete_requests, &args, NULL, NULL);
+}
+
+/*
+ * Whether this transaction has just asked the same.  A DAG of a thousand tasks
+ * is defined by as many calls, and the scheduler reads it once, after the
+ * commit.
+ *
+ * The subtransaction must be the same too: a request of another one may have
+ * been rolled back.
+ */
+static bool
+is_repeated(const char *dag_id)
+{
+	TransactionId transaction = GetTopTransactionIdIfAny();
+
+	return TransactionIdIsValid(transaction) &&
+		last_dag_request.transaction == transaction &&
+		last_dag_request.subtransaction == GetCurrentSubTransactionId() &&
+		strcmp(last_dag_request.dag_id, dag_id) == 0;
+}
+
+static void
+remember(const char *dag_id)
+{
+	last_dag_request.transaction = GetTopTransactionId();
+	last_dag_request.subtransaction = GetCurrentSubTransactionId();
+	strlcpy(last_dag_request.dag_id, dag_id, sizeof(last_dag_request.dag_id));
+}
+
+static void
+append_request(const FpRow *row, void *arg)
+{
+	List	  **list = (List **) arg;
+	FpRequest  *request = palloc0(sizeof(FpRequest));
+
+	request->request_id = fp_row_int64(row, 1);
+	request->kind = parse_kind(fp_row_text(row, 2));
+	request->dag_id = fp_row_text(row, 3);
+	request->run_id = fp_row_int64(row, 4);
+	request->backfill_id = fp_row_int64(row, 5);
+	request->args = fp_row_text(row, 6);
+	*list = lappend(*list, request);
+}
+
+static FpRequestKind
+parse_kind(const char *name)
+{
+	for (int i = 0; i < lengthof(kind_names); i++)
+	{
+		if (strcmp(kind_names[i], name) == 0)
+			return (FpRequestKind) i;
+	}
+	elog(ERROR, "unrecognized request kind: \"%s\"", name);
+	return FP_REQUEST_DAG;		/* keep compiler quiet */
+}

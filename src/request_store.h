@@ -1,0 +1,59 @@
+/*-------------------------------------------------------------------------
+ *
+ * request_store.h
+ *	  flow.request: what sessions ask of the scheduler.
+ *
+ * A session checks its arguments and rights, writes a request (and, for new
+ * runs, their rows) and wakes the scheduler at commit; the scheduler does
+ * what is asked and deletes the request in one commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_REQUEST_STORE_H
+#define FLOWPG_REQUEST_STORE_H
+
+#include "nodes/pg_list.h"
+
+#include "flowpg.h"
+
+typedef enum FpRequestKind
+{
+	FP_REQUEST_DAG,				/* dag_id: its definition, pause, owner or
+								 * links changed, or it is gone */
+	FP_REQUEST_RUN,				/* run_id: a queued run was inserted */
+	FP_REQUEST_BACKFILL,		/* backfill_id: it and its backfill_run rows
+								 * were inserted */
+	FP_REQUEST_PAUSE_BACKFILL,	/* backfill_id */
+	FP_REQUEST_RESUME_BACKFILL, /* backfill_id */
+	FP_REQUEST_CANCEL_BACKFILL, /* backfill_id */
+	FP_REQUEST_CANCEL_RUN,		/* run_id */
+	FP_REQUEST_CLEAR,			/* run_id; args {"task_ids": [...]} */
+	FP_REQUEST_MARK,			/* run_id; args {"task_id": , "state": } */
+	FP_REQUEST_DAG_LOG,			/* dag_id; args {"date": }: an outside word */
+	FP_REQUEST_POOL				/* a pool changed */
+} FpRequestKind;
+
+typedef struct FpRequest
+{
+	int64		request_id;
+	FpRequestKind kind;
+	char	   *dag_id;			/* NULL where the kind has none */
+	int64		run_id;
+	int64		backfill_id;
+	char	   *args;			/* jsonb as text, or NULL */
+} FpRequest;
+
+/*
+ * Writes a request and arranges the wake-up.  Called by sessions inside an
+ * owner scope (fp_spi_begin_owner) or not: it opens its own.  0 and NULL: not
+ * given.
+ */
+extern void fp_request_store_add(FpRequestKind kind, const char *dag_id,
+								 int64 run_id, int64 backfill_id,
+								 const char *args);
+
+/* scheduler: all open requests in order, as a List of FpRequest * */
+extern List *fp_request_store_list(void);
+extern void fp_request_store_delete(List *requests);
+
+#endif							/* FLOWPG_REQUEST_STORE_H */

@@ -1,0 +1,300 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.c
+ *	  The shared structs, their lock, and wake-ups.
+ *
+ * Sessions, launcher, schedulers and workers all come here.  A wake-up of a
+ * session is sent when its transaction commits, never before: the scheduler
+ * would look and find nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "guc.h"
+#include "shmem.h"
+
+FpShared   *fp_shared = NULL;
+
+static shmem_request_hook_type previous_shmem_request_hook = NULL;
+static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
+
+/* What this session's transaction does at its commit. */
+static bool wake_at_commit = false;
+static bool installed_at_commit = false;
+static bool dropped_at_commit = false;
+
+static Size shared_size(void);
+static void request_shmem(void);
+static void startup_shmem(void);
+static void xact_callback(XactEvent event, void *arg);
+static void act_at_commit(void);
+
+void
+fp_shmem_install_hooks(void)
+{
+	previous_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shmem;
+	previous_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = startup_shmem;
+}
+
+void
+fp_shmem_register_callbacks(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}
+
+void
+fp_shmem_require(void)
+{
+	if (fp_shared == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("flowpg must be loaded via \"shared_preload_libraries\""),
+				 errhint("Add flowpg to shared_preload_libraries in postgresql.conf and restart the server.")));
+}
+
+void
+fp_shmem_wake_at_commit(void)
+{
+	fp_shmem_require();
+	wake_at_commit = true;
+}
+
+void
+fp_shmem_installed_at_commit(void)
+{
+	fp_shmem_require();
+	installed_at_commit = true;
+}
+
+void
+fp_shmem_dropped_at_commit(void)
+{
+	dropped_at_commit = true;
+}
+
+void
+fp_shmem_wake_scheduler(Oid database)
+{
+	FpDatabaseSlot *slot;
+	Latch	   *latch = NULL;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	slot = fp_shmem_database(database, false);
+	if (slot != NULL)
+		latch = slot->scheduler_latch;
+	LWLockRelease(fp_shared->lock);
+
+	/* A latch outlives its process; setting a stale one wakes nobody amiss. */
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+void
+fp_shmem_wake_launcher(void)
+{
+	Latch	   *latch;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	latch = fp_shared->launcher_latch;
+	LWLockRelease(fp_shared->lock);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+void
+fp_shmem_probe(void)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	fp_shared->must_probe = true;
+	LWLockRelease(fp_shared->lock);
+	fp_shmem_wake_launcher();
+}
+
+bool
+fp_shmem_is_quiet(Oid database, TimestampTz at)
+{
+	FpDatabaseSlot *slot;
+	bool		result = false;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	slot = fp_shmem_database(database, false);
+	if (slot != NULL && slot->scheduler_pid != 0)
+		result = slot->is_quiet && slot->quiet_at == at &&
+			pg_atomic_read_u32(&slot->has_requests) == 0;
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
+
+FpDatabaseSlot *
+fp_shmem_database(Oid database, bool create)
+{
+	FpDatabaseSlot *free_slot = NULL;
+
+	for (int i = 0; i < FP_MAX_DATABASES; i++)
+	{
+		FpDatabaseSlot *slot = &fp_shared->databases[i];
+
+		if (slot->database == database)
+			return slot;
+		if (free_slot == NULL && slot->database == InvalidOid)
+			free_slot = slot;
+	}
+	if (!create || free_slot == NULL)
+		return NULL;
+
+	/* has_requests is an atomic that was initialized once and stays valid */
+	free_slot->database = database;
+	free_slot->generation++;
+	free_slot->scheduler_pid = 0;
+	free_slot->scheduler_latch = NULL;
+	free_slot->nholds = 0;
+	free_slot->is_starting = false;
+	free_slot->is_installed = false;
+	free_slot->must_stop = false;
+	free_slot->heartbeat = 0;
+	free_slot->next_wake_at = 0;
+	free_slot->failed_at = 0;
+	free_slot->active_runs = 0;
+	free_slot->ready_tasks = 0;
+	free_slot->running_tasks = 0;
+	free_slot->wanted_workers = 0;
+	free_slot->problem[0] = '\0';
+	free_slot->is_quiet = false;
+	free_slot->quiet_at = 0;
+	pg_atomic_write_u32(&free_slot->has_requests, 0);
+	return free_slot;
+}
+
+static Size
+shared_size(void)
+{
+	Size		size = MAXALIGN(sizeof(FpShared));
+
+	size = add_size(size, MAXALIGN(mul_size(sizeof(FpLane), fp_max_workers)));
+	size = add_size(size, MAXALIGN(mul_size(sizeof(FpWorkerSlot),
+											fp_max_workers)));
+	return size;
+}
+
+static void
+request_shmem(void)
+{
+	if (previous_shmem_request_hook != NULL)
+		previous_shmem_request_hook();
+	RequestAddinShmemSpace(shared_size());
+	RequestNamedLWLockTranche(FP_EXTENSION, 1);
+}
+
+static void
+startup_shmem(void)
+{
+	bool		found;
+
+	if (previous_shmem_startup_hook != NULL)
+		previous_shmem_startup_hook();
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	fp_shared = ShmemInitStruct(FP_EXTENSION, shared_size(), &found);
+	if (!found)
+	{
+		char	   *space = (char *) fp_shared + MAXALIGN(sizeof(FpShared));
+
+		memset(fp_shared, 0, shared_size());
+		fp_shared->lock = &(GetNamedLWLockTranche(FP_EXTENSION))->lock;
+		fp_shared->must_probe = true;
+		fp_shared->nworkers = fp_max_workers;
+		fp_shared->nlanes = fp_max_workers;
+		fp_shared->lanes = (FpLane *) space;
+		space += MAXALIGN(mul_size(sizeof(FpLane), fp_max_workers));
+		fp_shared->workers = (FpWorkerSlot *) space;
+		pg_atomic_init_u64(&fp_shared->next_token, 1);
+		pg_atomic_init_u64(&fp_shared->simulated_now, fp_simulated_now);
+		for (int i = 0; i < FP_MAX_DATABASES; i++)
+			pg_atomic_init_u32(&fp_shared->databases[i].has_requests, 0);
+		for (int i = 0; i < fp_shared->nworkers; i++)
+		{
+			pg_atomic_init_u64(&fp_shared->workers[i].pages, 0);
+			pg_atomic_init_u64(&fp_shared->workers[i].rows_written, 0);
+			pg_atomic_init_u64(&fp_shared->workers[i].rows_expected, 0);
+		}
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			act_at_commit();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (wake_at_commit || installed_at_commit || dropped_at_commit)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has called flowpg's functions"),
+						 errhint("Commit the transaction instead.")));
+			return;
+		case XACT_EVENT_ABORT:
+			break;
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+			return;
+	}
+	wake_at_commit = false;
+	installed_at_commit = false;
+	dropped_at_commit = false;
+}
+
+/*
+ * The transaction has committed: nothing here may raise an error.
+ */
+static void
+act_at_commit(void)
+{
+	FpDatabaseSlot *slot;
+	Latch	   *scheduler_latch = NULL;
+	Latch	   *launcher_latch;
+
+	if (fp_shared == NULL ||
+		!(wake_at_commit || installed_at_commit || dropped_at_commit))
+		return;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot = fp_shmem_database(MyDatabaseId, installed_at_commit);
+	if (slot != NULL)
+	{
+		if (installed_at_commit)
+		{
+			slot->is_installed = true;
+			slot->must_stop = false;
+		}
+		else if (dropped_at_commit)
+		{
+			slot->is_installed = false;
+			slot->must_stop = true;
+		}
+		slot->is_quiet = false;
+		pg_atomic_write_u32(&slot->has_requests, 1);
+		scheduler_latch = slot->scheduler_latch;
+	}
+	launcher_latch = fp_shared->launcher_latch;
+	LWLockRelease(fp_shared->lock);
+
+	if (scheduler_latch != NULL)
+		SetLatch(scheduler_latch);
+	if ((installed_at_commit || dropped_at_commit) && launcher_latch != NULL)
+		SetLatch(launcher_latch);
+}

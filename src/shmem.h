@@ -1,0 +1,207 @@
+/*-------------------------------------------------------------------------
+ *
+ * shmem.h
+ *	  Shared memory: who runs, what is handed to workers, what came back.
+ *
+ * Tables hold the truth; what is here may vanish with the server and is then
+ * rebuilt.  One LWLock guards all structs unless a field says otherwise; it
+ * is held for a few lines only, never over table access, logging in a loop,
+ * or a wait.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_SHMEM_H
+#define FLOWPG_SHMEM_H
+
+#include "access/xlogdefs.h"
+#include "port/atomics.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+
+#include "flowpg.h"
+
+/* databases with the extension in one server */
+#define FP_MAX_DATABASES 128
+/* attempts handed to one lane and not yet collected by the scheduler */
+#define FP_LANE_SIZE 64
+/* a "problem" line that scheduler_status shows */
+#define FP_PROBLEM_SIZE 256
+
+/*
+ * One attempt of a task run, as the scheduler hands it to a worker.  It is
+ * on record in flow.task_run before it gets here.
+ */
+typedef struct FpAssignment
+{
+	uint64		token;			/* unique in the scheduler's life; never 0 */
+	int64		run_id;
+	int32		version;
+	int32		map_index;
+	int32		try_number;
+	bool		may_retry;		/* a failure leaves attempts */
+	bool		has_conf;		/* the run has a conf that is not empty */
+	int64		retry_delay;	/* us, of the next attempt */
+	int64		execution_timeout;	/* us; 0: none */
+	FpRunType	run_type;
+	TimestampTz logical_date;
+	TimestampTz data_interval_start;
+	TimestampTz data_interval_end;
+	char		dag_id[FP_ID_SIZE];
+	char		task_id[FP_ID_SIZE];
+} FpAssignment;
+
+/* How an attempt ended, as the worker reports it. */
+typedef enum FpOutcome
+{
+	FP_OUTCOME_SUCCESS,			/* recorded by the worker */
+	FP_OUTCOME_FAILED,			/* recorded: failed, or up_for_retry */
+	FP_OUTCOME_CANCELLED,		/* recorded */
+	FP_OUTCOME_LOST				/* the worker is gone, nothing recorded */
+} FpOutcome;
+
+typedef struct FpDone
+{
+	uint64		token;
+	int64		run_id;
+	int32		map_index;
+	int32		try_number;
+	FpOutcome	outcome;
+	bool		will_retry;		/* FAILED: the row says up_for_retry */
+	TimestampTz retry_at;
+	int64		duration;		/* us */
+	XLogRecPtr	lsn;			/* the commit's end; the scheduler flushes it */
+	int32		worker_pid;
+	char		task_id[FP_ID_SIZE];
+} FpDone;
+
+/*
+ * A lane: the attempts of one role in one database.  Any worker of the lane
+ * takes the next one, so that a long one holds up nothing behind it.
+ */
+typedef struct FpLane
+{
+	Oid			database;		/* InvalidOid: free */
+	Oid			role;
+	uint32		head;			/* next free place of ready[] */
+	uint32		tail;			/* next attempt to take */
+	uint32		done_head;
+	uint32		done_tail;
+	FpAssignment ready[FP_LANE_SIZE];
+	FpDone		done[FP_LANE_SIZE];
+} FpLane;
+
+typedef enum FpWorkerState
+{
+	FP_WORKER_FREE,				/* the slot is free */
+	FP_WORKER_STARTING,			/* registered, not yet in its loop */
+	FP_WORKER_IDLE,
+	FP_WORKER_BUSY
+} FpWorkerState;
+
+typedef struct FpWorkerSlot
+{
+	FpWorkerState state;
+	uint32		generation;		/* counts the slot's users */
+	Oid			database;
+	Oid			role;
+	int			lane;
+	pid_t		pid;			/* 0 while starting */
+	Latch	   *latch;
+	TimestampTz since;			/* of the state */
+	bool		must_stop;		/* leave after the current attempt */
+	FpAssignment current;		/* valid while busy; token 0: none */
+	uint64		cancel_token;	/* the attempt that is to be cancelled */
+	TimestampTz started_at;		/* of the current attempt */
+
+	/* live figures, written by the worker without the lock */
+	pg_atomic_uint64 pages;
+	pg_atomic_uint64 rows_written;
+	pg_atomic_uint64 rows_expected;	/* 0: not known */
+} FpWorkerSlot;
+
+typedef struct FpDatabaseSlot
+{
+	Oid			database;		/* InvalidOid: free */
+	uint32		generation;
+	pid_t		scheduler_pid;	/* 0: none */
+	Latch	   *scheduler_latch;
+	int			nholds;			/* DROP DATABASE and the like under way: the
+								 * launcher stays out, processes leave */
+	bool		is_starting;	/* registered, not yet attached */
+	bool		is_installed;	/* known to have the extension */
+	bool		must_stop;		/* the scheduler leaves */
+	TimestampTz heartbeat;
+	TimestampTz next_wake_at;
+	TimestampTz failed_at;		/* last time its scheduler ended badly */
+	int			active_runs;
+	int			ready_tasks;
+	int			running_tasks;
+	int			wanted_workers; /* tasks that wait for a worker */
+	char		problem[FP_PROBLEM_SIZE];	/* empty: all is well */
+
+	bool		is_quiet;		/* nothing is due or running at quiet_at */
+	TimestampTz quiet_at;
+
+	/* set by sessions at commit, cleared by the scheduler */
+	pg_atomic_uint32 has_requests;
+} FpDatabaseSlot;
+
+typedef struct FpShared
+{
+	LWLock	   *lock;
+	pid_t		launcher_pid;
+	Latch	   *launcher_latch;
+	bool		must_probe;		/* there may be databases not yet looked at */
+	pg_atomic_uint64 next_token;
+	pg_atomic_uint64 simulated_now; /* 0: real time */
+	FpDatabaseSlot databases[FP_MAX_DATABASES];
+	int			nworkers;		/* slots in workers[], flowpg.max_workers */
+	int			nlanes;
+	FpLane	   *lanes;
+	FpWorkerSlot *workers;
+} FpShared;
+
+extern FpShared *fp_shared;		/* NULL: library not preloaded */
+
+extern void fp_shmem_install_hooks(void);
+
+/* ERROR with a hint where the library is not in shared_preload_libraries */
+extern void fp_shmem_require(void);
+
+/*
+ * Sessions: wake this database's scheduler when the current transaction
+ * commits (not before, not if it aborts).  PREPARE TRANSACTION is refused
+ * afterwards.  has_requests: rows of flow.request were written.
+ */
+extern void fp_shmem_wake_at_commit(void);
+
+/* CREATE EXTENSION: tell the launcher at commit */
+extern void fp_shmem_installed_at_commit(void);
+
+/* wake a database's scheduler, or the launcher, now */
+extern void fp_shmem_wake_scheduler(Oid database);
+extern void fp_shmem_wake_launcher(void);
+
+/*
+ * Whether the database's scheduler has nothing due and nothing running at
+ * this simulated time, all requests of committed sessions done.
+ */
+extern bool fp_shmem_is_quiet(Oid database, TimestampTz at);
+
+/*
+ * The slot of a database; NULL: it has none (and, with create, none is left).
+ * The caller holds the lock, exclusively with create.
+ */
+extern FpDatabaseSlot *fp_shmem_database(Oid database, bool create);
+
+/*
+ * Called for each DROP EXTENSION flowpg that the current transaction commits,
+ * and for CREATE DATABASE: see utility_hook.c.
+ */
+extern void fp_shmem_dropped_at_commit(void);
+extern void fp_shmem_probe(void);
+
+/* makes wake-ups at commit work; called once by _PG_init */
+extern void fp_shmem_register_callbacks(void);
+
+#endif							/* FLOWPG_SHMEM_H */

@@ -1,0 +1,54 @@
+/*-------------------------------------------------------------------------
+ *
+ * store_args.h
+ *	  What the *_store.c files share: arguments of statements, and running a
+ *	  statement as the extension's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_STORE_ARGS_H
+#define FLOWPG_STORE_ARGS_H
+
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
+#include "spi_util.h"
+
+/* Arguments of a statement, added in order; initialize with {0}. */
+typedef struct FpStoreArgs
+{
+	int			n;
+	Datum		values[FP_MAX_STATEMENT_ARGS];
+	char		nulls[FP_MAX_STATEMENT_ARGS];
+} FpStoreArgs;
+
+extern void fp_store_args_add(FpStoreArgs *args, Datum value, bool isnull);
+/* NULL is NULL */
+extern void fp_store_args_add_text(FpStoreArgs *args, const char *value);
+extern void fp_store_args_add_bool(FpStoreArgs *args, bool value);
+extern void fp_store_args_add_int(FpStoreArgs *args, int value);
+/* a number that is -1 where there is none */
+extern void fp_store_args_add_count(FpStoreArgs *args, int value);
+/* a number that is 0 where there is none */
+extern void fp_store_args_add_id(FpStoreArgs *args, int64 value);
+extern void fp_store_args_add_oid(FpStoreArgs *args, Oid value);
+extern void fp_store_args_add_time(FpStoreArgs *args, TimestampTz value);
+/* NULL is NULL */
+extern void fp_store_args_add_interval(FpStoreArgs *args,
+									   const Interval *value);
+/* a List of char *; NIL is an empty array */
+extern void fp_store_args_add_texts(FpStoreArgs *args, List *values);
+
+/* fp_spi_execute in an owner scope of its own */
+extern uint64 fp_store_execute(FpStatement *statement,
+							   const FpStoreArgs *args,
+							   FpRowCallback callback, void *arg);
+
+/*
+ * Callbacks.  append_text adds column 1 to the List that arg points to;
+ * keep_int64 puts it into the int64 that arg points to.
+ */
+extern void fp_store_append_text(const FpRow *row, void *arg);
+extern void fp_store_keep_int64(const FpRow *row, void *arg);
+
+#endif							/* FLOWPG_STORE_ARGS_H */

@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * task_state.h
+ *	  How the tasks of an active run go on: what is ready, what is skipped,
+ *	  when to try again, how the run ends.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_TASK_STATE_H
+#define FLOWPG_TASK_STATE_H
+
+#include "model.h"
+
+/*
+ * A run has just been made running, with what its task rows say: puts each
+ * task where it belongs.
+ */
+extern void fp_task_state_begin_run(FpModel *model, FpRun *run);
+
+/*
+ * A task has reached a final state, which is recorded: counts it with its
+ * downstream tasks and decides those.  Decisions that no worker will record
+ * (skipped, upstream_failed) go to model->decided.  A run without unfinished
+ * tasks goes to model->ended.
+ */
+extern void fp_task_state_ended(FpModel *model, FpTask *task,
+								FpTaskRunState state);
+
+/* an attempt failed and is tried again at retry_at */
+extern void fp_task_state_retry(FpModel *model, FpTask *task,
+								TimestampTz retry_at);
+
+/* puts tasks whose delay is over among the ready ones */
+extern void fp_task_state_wake_retries(FpModel *model, TimestampTz now);
+
+/*
+ * How long to wait before the attempt after this many failures, in
+ * microseconds.  With exponential backoff the delay doubles with each
+ * failure, up to max_retry_delay, or a day (Airflow's rule and bound).
+ */
+extern int64 fp_task_state_retry_delay(const FpTaskDef *task, int failures);
+
+/* success, failed or cancelled, from the leaves of a run that has ended */
+extern FpRunState fp_task_state_run_result(const FpRun *run);
+
+/*
+ * Takes tasks that are not at a worker out of a run that is to be cancelled.
+ */
+extern void fp_task_state_cancel_idle(FpModel *model, FpRun *run);
+
+#endif							/* FLOWPG_TASK_STATE_H */

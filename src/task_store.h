@@ -1,0 +1,60 @@
+/*-------------------------------------------------------------------------
+ *
+ * task_store.h
+ *	  All SQL on the tables task and task_dependency.
+ *
+ * Every function runs inside a transaction and opens its own owner scope
+ * (fp_spi_begin_owner).  Results are palloc'd in the current memory context.
+ * The caller has checked rights, and holds the DAG's lock
+ * (fp_dag_store_lock) where it writes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_TASK_STORE_H
+#define FLOWPG_TASK_STORE_H
+
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+/* A task as the flow_add_ functions write it. */
+typedef struct FpTaskDef
+{
+	const char *dag_id;
+	const char *task_id;
+	const char *operator;
+	const char *trigger_rule;
+	const Jsonb *params;
+	int			retries;		/* -1: the DAG's */
+	const Interval *retry_delay;	/* NULL: the DAG's */
+	const Interval *execution_timeout;	/* NULL: the DAG's */
+	const char *pool;
+	int			pool_slots;
+	int			priority_weight;
+	bool		has_depends_on_past;	/* false: the DAG's */
+	bool		depends_on_past;
+	List	   *upstream;		/* char *, each once */
+} FpTaskDef;
+
+/* writes a task, new or not, and its upstream list in place of the old one */
+extern void fp_task_store_write(const FpTaskDef *def);
+/* false: there is no such task */
+extern bool fp_task_store_drop(const char *dag_id, const char *task_id);
+
+/* those of task_ids (char *) that are no tasks of the DAG */
+extern List *fp_task_store_missing(const char *dag_id, List *task_ids);
+/* the first tasks of the DAG, limit at most, as a List of char * */
+extern List *fp_task_store_list(const char *dag_id, int limit);
+
+/*
+ * What stands above the given tasks, as two Lists of char * of the same
+ * length: edge n goes from the nth upstream task to the nth downstream task.
+ */
+extern void fp_task_store_edges_above(const char *dag_id, List *task_ids,
+									  List **upstream, List **downstream);
+
+/* whether upstream has something that the task does not wait for so far */
+extern bool fp_task_store_adds_upstream(const char *dag_id,
+										const char *task_id, List *upstream);
+
+#endif							/* FLOWPG_TASK_STORE_H */

@@ -1,0 +1,212 @@
+/*-------------------------------------------------------------------------
+ *
+ * utility_hook.c
+ *	  Commands on whole databases and on the extension, seen as they run.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME and SET TABLESPACE, and CREATE
+ * DATABASE ... TEMPLATE fail while another process is connected.  A session
+ * that may run such a command has flowpg's processes leave that database
+ * first, and lets them come back when the command has ended or failed.  Who
+ * may not run it disturbs nothing: rights are looked at before.
+ *
+ * DROP EXTENSION is noticed through the object access hook and told to the
+ * scheduler at commit.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_extension.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "flowpg.h"
+#include "process.h"
+#include "shmem.h"
+#include "utility_hook.h"
+
+static ProcessUtility_hook_type previous_process_utility_hook = NULL;
+static object_access_hook_type previous_object_access_hook = NULL;
+
+static void process_utility(PlannedStmt *pstmt, const char *queryString,
+							bool readOnlyTree,
+							ProcessUtilityContext context,
+							ParamListInfo params, QueryEnvironment *queryEnv,
+							DestReceiver *dest, QueryCompletion *qc);
+static void run_utility(PlannedStmt *pstmt, const char *queryString,
+						bool readOnlyTree, ProcessUtilityContext context,
+						ParamListInfo params, QueryEnvironment *queryEnv,
+						DestReceiver *dest, QueryCompletion *qc);
+static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
+						  int subId, void *arg);
+static Oid	database_to_clear(Node *statement);
+static bool may_create_databases(void);
+static bool has_processes(Oid database);
+
+void
+fp_utility_install_hooks(void)
+{
+	previous_process_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	previous_object_access_hook = object_access_hook;
+	object_access_hook = object_access;
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString,
+				bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv,
+				DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *statement = pstmt->utilityStmt;
+	Oid			database = InvalidOid;
+
+	if (fp_shared != NULL && context == PROCESS_UTILITY_TOPLEVEL)
+	{
+		database = database_to_clear(statement);
+		if (OidIsValid(database) && !has_processes(database))
+			database = InvalidOid;
+	}
+
+	if (!OidIsValid(database))
+		run_utility(pstmt, queryString, readOnlyTree, context, params,
+					queryEnv, dest, qc);
+	else
+	{
+		PG_TRY();
+		{
+			fp_process_hold_database(database);
+			run_utility(pstmt, queryString, readOnlyTree, context, params,
+						queryEnv, dest, qc);
+		}
+		PG_FINALLY();
+		{
+			fp_process_release_database(database);
+		}
+		PG_END_TRY();
+	}
+
+	/* A new database may have the extension from its template. */
+	if (fp_shared != NULL && IsA(statement, CreatedbStmt))
+		fp_shmem_probe();
+}
+
+static void
+run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree,
+			ProcessUtilityContext context, ParamListInfo params,
+			QueryEnvironment *queryEnv, DestReceiver *dest,
+			QueryCompletion *qc)
+{
+	if (previous_process_utility_hook != NULL)
+		previous_process_utility_hook(pstmt, queryString, readOnlyTree,
+									  context, params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+static void
+object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
+			  void *arg)
+{
+	if (previous_object_access_hook != NULL)
+		previous_object_access_hook(access, classId, objectId, subId, arg);
+
+	if (access == OAT_DROP && classId == ExtensionRelationId)
+	{
+		char	   *name = get_extension_name(objectId);
+
+		if (name != NULL && strcmp(name, FP_EXTENSION) == 0)
+			fp_shmem_dropped_at_commit();
+	}
+}
+
+/*
+ * The database that a command needs to itself, if the current user may run
+ * the command; else InvalidOid.
+ */
+static Oid
+database_to_clear(Node *statement)
+{
+	const char *name = NULL;
+	bool		is_template = false;
+	Oid			database;
+	ListCell   *lc;
+
+	if (IsA(statement, DropdbStmt))
+		name = castNode(DropdbStmt, statement)->dbname;
+	else if (IsA(statement, RenameStmt) &&
+			 castNode(RenameStmt, statement)->renameType == OBJECT_DATABASE)
+		name = castNode(RenameStmt, statement)->subname;
+	else if (IsA(statement, AlterDatabaseStmt))
+	{
+		foreach(lc, castNode(AlterDatabaseStmt, statement)->options)
+		{
+			if (strcmp(lfirst_node(DefElem, lc)->defname, "tablespace") == 0)
+				name = castNode(AlterDatabaseStmt, statement)->dbname;
+		}
+	}
+	else if (IsA(statement, CreatedbStmt))
+	{
+		is_template = true;
+		name = "template1";
+		foreach(lc, castNode(CreatedbStmt, statement)->options)
+		{
+			DefElem    *option = lfirst_node(DefElem, lc);
+
+			if (strcmp(option->defname, "template") == 0 &&
+				option->arg != NULL)
+				name = defGetString(option);
+		}
+	}
+
+	if (name == NULL)
+		return InvalidOid;
+	database = get_database_oid(name, true);
+	if (!OidIsValid(database))
+		return InvalidOid;
+	if (is_template && !may_create_databases())
+		return InvalidOid;
+	if (!object_ownercheck(DatabaseRelationId, database, GetUserId()))
+		return InvalidOid;
+	return database;
+}
+
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		result = false;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		result = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
+static bool
+has_processes(Oid database)
+{
+	bool		result;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	result = fp_shmem_database(database, false) != NULL;
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
