@@ -19,7 +19,6 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
-#include "commands/trigger.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -33,6 +32,7 @@
 #include "dag_rights.h"
 #include "link_store.h"
 #include "request_store.h"
+#include "trigger_row.h"
 
 /* A row of flow.dependency_manager; both NULL: none. */
 typedef struct Link
@@ -54,12 +54,6 @@ static void check_may_log(const char *dag_id);
 static void request_dag_log(const char *dag_id, DateADT date);
 static HeapTuple set_writer(TriggerData *trigger, HeapTuple tuple,
 							Oid writer, bool is_by_hand);
-static TriggerData *require_trigger(FunctionCallInfo fcinfo);
-static int	column_number(TriggerData *trigger, const char *name);
-static Datum column_value(TriggerData *trigger, HeapTuple tuple,
-						  const char *name, bool *isnull);
-static char *column_text(TriggerData *trigger, HeapTuple tuple,
-						 const char *name);
 
 
 /*
@@ -114,7 +108,7 @@ flow_drop_dependency(PG_FUNCTION_ARGS)
 Datum
 flow_dependency_trigger(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = require_trigger(fcinfo);
+	TriggerData *trigger = fp_trigger_row_require(fcinfo, "dependency_manager");
 	TriggerEvent event = trigger->tg_event;
 	Link		old = {0};
 	Link		link = {0};
@@ -159,7 +153,7 @@ flow_dependency_trigger(PG_FUNCTION_ARGS)
 Datum
 flow_dag_log_trigger(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = require_trigger(fcinfo);
+	TriggerData *trigger = fp_trigger_row_require(fcinfo, "dag_log");
 	bool		is_insert = TRIGGER_FIRED_BY_INSERT(trigger->tg_event);
 	HeapTuple	tuple = is_insert ? trigger->tg_trigtuple :
 		trigger->tg_newtuple;
@@ -169,8 +163,8 @@ flow_dag_log_trigger(PG_FUNCTION_ARGS)
 	char	   *dag_id;
 	Datum		date;
 
-	(void) column_value(trigger, tuple, "run_id", &has_no_run);
-	(void) column_value(trigger, tuple, "logged_by", &has_no_writer);
+	(void) fp_trigger_row_value(trigger, tuple, "run_id", &has_no_run);
+	(void) fp_trigger_row_value(trigger, tuple, "logged_by", &has_no_writer);
 	if (superuser())
 	{
 		if (is_insert && !has_no_writer)
@@ -180,10 +174,10 @@ flow_dag_log_trigger(PG_FUNCTION_ARGS)
 											  false /* is_by_hand */ ));
 	}
 
-	dag_id = column_text(trigger, tuple, "dag_id");
+	dag_id = fp_trigger_row_text(trigger, tuple, "dag_id");
 	fp_args_check_id(dag_id, "dag_id");
 	check_may_log(dag_id);
-	date = column_value(trigger, tuple, "completion_date", &isnull);
+	date = fp_trigger_row_value(trigger, tuple, "completion_date", &isnull);
 	if (!isnull)
 		request_dag_log(dag_id, DatumGetDateADT(date));
 
@@ -250,9 +244,8 @@ check_no_cycle(const Link *link, const Link *old)
 	if (cycle != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("dependency of dag \"%s\" on dag \"%s\" would make a cycle",
-						link->tobe_dag, link->asis_dag),
-				 errdetail("The cycle is %s.", cycle),
+				 errmsg("dependency of dag \"%s\" on dag \"%s\" would make a cycle: %s",
+						link->tobe_dag, link->asis_dag, cycle),
 				 errhint("Drop one of these dependencies first, with flow_drop_dependency().")));
 }
 
@@ -261,8 +254,8 @@ read_link(TriggerData *trigger, HeapTuple tuple)
 {
 	Link		link;
 
-	link.asis_dag = column_text(trigger, tuple, "asis_dag");
-	link.tobe_dag = column_text(trigger, tuple, "tobe_dag");
+	link.asis_dag = fp_trigger_row_text(trigger, tuple, "asis_dag");
+	link.tobe_dag = fp_trigger_row_text(trigger, tuple, "tobe_dag");
 	return link;
 }
 
@@ -320,55 +313,11 @@ set_writer(TriggerData *trigger, HeapTuple tuple, Oid writer, bool is_by_hand)
 	Datum		values[2] = {0};
 	bool		nulls[2] = {false, true};
 
-	columns[0] = column_number(trigger, "logged_by");
+	columns[0] = fp_trigger_row_column(trigger, "logged_by");
 	values[0] = ObjectIdGetDatum(writer);
-	columns[1] = column_number(trigger, "run_id");
+	columns[1] = fp_trigger_row_column(trigger, "run_id");
 	return heap_modify_tuple_by_cols(tuple,
 									 RelationGetDescr(trigger->tg_relation),
 									 is_by_hand ? 2 : 1, columns, values,
 									 nulls);
-}
-
-static TriggerData *
-require_trigger(FunctionCallInfo fcinfo)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function was not called by a trigger")));
-	return (TriggerData *) fcinfo->context;
-}
-
-static int
-column_number(TriggerData *trigger, const char *name)
-{
-	TupleDesc	desc = RelationGetDescr(trigger->tg_relation);
-
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped &&
-			strcmp(NameStr(TupleDescAttr(desc, i)->attname), name) == 0)
-			return i + 1;
-	}
-	elog(ERROR, "column \"%s\" of relation \"%s\" does not exist", name,
-		 RelationGetRelationName(trigger->tg_relation));
-	return 0;					/* keep compiler quiet */
-}
-
-static Datum
-column_value(TriggerData *trigger, HeapTuple tuple, const char *name,
-			 bool *isnull)
-{
-	return heap_getattr(tuple, column_number(trigger, name),
-						RelationGetDescr(trigger->tg_relation), isnull);
-}
-
-/* NULL for NULL */
-static char *
-column_text(TriggerData *trigger, HeapTuple tuple, const char *name)
-{
-	bool		isnull;
-	Datum		value = column_value(trigger, tuple, name, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
 }

@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/jsonb.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -114,6 +115,15 @@ fp_args_int(FunctionCallInfo fcinfo, int n, const char *argument, int minimum,
 	return value;
 }
 
+int
+fp_args_required_int(FunctionCallInfo fcinfo, int n, const char *argument,
+					 int minimum)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(argument);
+	return fp_args_int(fcinfo, n, argument, minimum, 0);
+}
+
 /*
  * Months and days count as core compares them: 30 days, 24 hours.
  */
@@ -190,6 +200,25 @@ fp_args_text_array(FunctionCallInfo fcinfo, int n, const char *argument)
 		result = lappend(result, TextDatumGetCString(elements[i]));
 	}
 	return result;
+}
+
+char *
+fp_args_conf(FunctionCallInfo fcinfo, int n)
+{
+	Jsonb	   *conf;
+	char	   *text;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+
+	conf = PG_GETARG_JSONB_P(n);
+	text = JsonbToCString(NULL, &conf->root, VARSIZE(conf));
+	if (!JB_ROOT_IS_OBJECT(conf))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid conf \"%s\"", shortened(text)),
+				 errhint("Give a JSON object, such as {\"full\": true}.")));
+	return text;
 }
 
 /*

@@ -44,6 +44,9 @@ extern char *fp_args_text(FunctionCallInfo fcinfo, int n);
 extern bool fp_args_bool(FunctionCallInfo fcinfo, int n, bool if_null);
 extern int	fp_args_int(FunctionCallInfo fcinfo, int n, const char *argument,
 						int minimum, int if_null);
+/* NULL is an error */
+extern int	fp_args_required_int(FunctionCallInfo fcinfo, int n,
+								 const char *argument, int minimum);
 
 /* NULL for NULL */
 extern Interval *fp_args_interval(FunctionCallInfo fcinfo, int n,
@@ -57,6 +60,9 @@ extern char *fp_args_interval_text(const Interval *interval);
  */
 extern List *fp_args_text_array(FunctionCallInfo fcinfo, int n,
 								const char *argument);
+
+/* a run's conf, an object of jsonb, as text; NULL for NULL */
+extern char *fp_args_conf(FunctionCallInfo fcinfo, int n);
 
 /* a role that there is; NULL is an error */
 extern Oid	fp_args_role(FunctionCallInfo fcinfo, int n,

@@ -41,6 +41,11 @@ static FpStatement get_dag = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+static FpStatement dag_exists = {
+	"SELECT FROM flow.dag WHERE dag_id = $1",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
 static FpStatement list_dags = {
 	"SELECT " DAG_ROW_COLUMNS "ORDER BY d.dag_id",
 	SPI_OK_SELECT, 0, {0}
@@ -183,6 +188,15 @@ fp_dag_store_get(const char *dag_id)
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_execute(&get_dag, &args, keep_dag_row, &result);
 	return result;
+}
+
+bool
+fp_dag_store_exists(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+
+	fp_store_args_add_text(&args, dag_id);
+	return fp_store_execute(&dag_exists, &args, NULL, NULL) > 0;
 }
 
 List *

@@ -50,6 +50,7 @@ typedef struct FpDagRow
 
 /* NULL: there is no such DAG */
 extern FpDagRow *fp_dag_store_get(const char *dag_id);
+extern bool fp_dag_store_exists(const char *dag_id);
 /* all DAGs, as a List of FpDagRow *, in the order of dag_id */
 extern List *fp_dag_store_list(void);
 /* the DAGs that wait for this one, as a List of char * */

@@ -42,6 +42,10 @@
 #define MEDIUM_TASK_US 20000
 #define MEDIUM_TASK_DEPTH 2
 
+/* How long a scheduler that leaves waits for its workers. */
+#define LEAVE_TIMEOUT_MS 5000
+#define LEAVE_POLL_MS 10
+
 /* What the scheduler knows of a role's lane; rebuilt from shared memory. */
 typedef struct Role
 {
@@ -774,24 +778,40 @@ settle_handles(void)
 void
 fp_dispatch_end_workers(void)
 {
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < fp_shared->nworkers; i++)
+	for (int waited = 0; waited < LEAVE_TIMEOUT_MS; waited += LEAVE_POLL_MS)
 	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
+		int			nleft = 0;
 
-		if (worker->state == FP_WORKER_FREE ||
-			worker->database != MyDatabaseId)
-			continue;
-		worker->must_stop = true;
-		if (worker->pid != 0)
-			(void) kill(worker->pid, SIGTERM);
+		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+		for (int i = 0; i < fp_shared->nworkers; i++)
+		{
+			FpWorkerSlot *worker = &fp_shared->workers[i];
+
+			if (worker->state == FP_WORKER_FREE ||
+				worker->database != MyDatabaseId)
+				continue;
+			nleft++;
+			worker->must_stop = true;
+			if (worker->pid != 0)
+				(void) kill(worker->pid, SIGTERM);
+		}
+		for (int i = 0; i < fp_shared->nlanes; i++)
+		{
+			FpLane	   *lane = &fp_shared->lanes[i];
+
+			if (lane->database != MyDatabaseId)
+				continue;
+			lane->tail = lane->head;
+			lane->done_tail = lane->done_head;
+			if (nleft == 0)
+				lane->database = InvalidOid;
+		}
+		LWLockRelease(fp_shared->lock);
+		if (nleft == 0)
+			break;
+		settle_handles();
+		fp_process_wait(LEAVE_POLL_MS);
 	}
-	for (int i = 0; i < fp_shared->nlanes; i++)
-	{
-		if (fp_shared->lanes[i].database == MyDatabaseId)
-			fp_shared->lanes[i].tail = fp_shared->lanes[i].head;
-	}
-	LWLockRelease(fp_shared->lock);
 }
 
 List *

@@ -54,7 +54,11 @@ extern bool fp_dispatch_cancel(uint64 token, bool must_terminate);
  */
 extern List *fp_dispatch_adopt(void);
 
-/* ends the workers of this database, for a scheduler that leaves it */
+/*
+ * Ends the workers of this database, for a scheduler that leaves it; returns
+ * when they have left.  What they had under way is given back at the next
+ * start, as after a stop of the server.
+ */
 extern void fp_dispatch_end_workers(void);
 
 /* a new scheduler knows of no process that an earlier one has started */

@@ -17,6 +17,8 @@
 
 PG_MODULE_MAGIC;
 
+PGDLLEXPORT void _PG_init(void);
+
 /*
  * Everything needs shared memory, so the library must be preloaded.  Loaded
  * later, by a session that calls one of its functions, it does nothing and

@@ -16,7 +16,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
+#include "utils/datetime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 

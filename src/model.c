@@ -36,6 +36,7 @@ static void init_heap(pairingheap *heap, pairingheap_comparator compare);
 static HTAB *new_table(FpModel *model, const char *name, Size keysize,
 					   Size entrysize, bool is_string);
 static void set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row);
+static void read_schedule(FpModel *model, FpDag *dag);
 static void forget_links(FpModel *model, FpDag *dag);
 static void forget_effective_schedules(FpModel *model);
 static FpQueue *find_queue(FpModel *model, FpDag *dag, int64 backfill_id);
@@ -192,11 +193,31 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 		dag->row->asis_dags = lappend(dag->row->asis_dags,
 									  pstrdup(lfirst(lc)));
 
-	/*
-	 * The schedule was checked when it was given; that it cannot be read now
-	 * (a timezone is gone) must not stop the other DAGs.  Parsing holds
-	 * nothing that an abort would have to release.
-	 */
+	read_schedule(model, dag);
+	MemoryContextSwitchTo(previous);
+
+	foreach(lc, dag->row->asis_dags)
+	{
+		FpAsis	   *asis;
+		bool		found;
+
+		asis = hash_search(model->asis, lfirst(lc), HASH_ENTER, &found);
+		previous = MemoryContextSwitchTo(model->context);
+		if (!found)
+			asis->tobe = NIL;
+		asis->tobe = list_append_unique_ptr(asis->tobe, dag);
+		MemoryContextSwitchTo(previous);
+	}
+}
+
+/*
+ * The schedule was checked when it was given; that it cannot be read now (a
+ * timezone is gone) must not stop the other DAGs.  Parsing holds nothing that
+ * an abort would have to release.
+ */
+static void
+read_schedule(FpModel *model, FpDag *dag)
+{
 	PG_TRY();
 	{
 		dag->schedule = fp_run_planner_schedule(dag->row);
@@ -213,20 +234,6 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 				 dag->dag_id);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(previous);
-
-	foreach(lc, dag->row->asis_dags)
-	{
-		FpAsis	   *asis;
-		bool		found;
-
-		asis = hash_search(model->asis, lfirst(lc), HASH_ENTER, &found);
-		previous = MemoryContextSwitchTo(model->context);
-		if (!found)
-			asis->tobe = NIL;
-		asis->tobe = list_append_unique_ptr(asis->tobe, dag);
-		MemoryContextSwitchTo(previous);
-	}
 }
 
 static void

@@ -115,6 +115,8 @@ struct FpRun
 	bool		has_rows;		/* flow.task_run may have rows of it already */
 	bool		is_waiting;		/* in queue->waiting, else in queue->queued */
 	bool		is_cancelling;
+	int			ncancels;		/* times its workers have been asked to stop */
+	char		cancel_message[128];
 	int			priority;
 	int			nunfinished;	/* tasks not in a final state */
 	int			nrunning;		/* tasks at workers */
@@ -158,6 +160,7 @@ struct FpBackfill
 	int64		backfill_id;	/* hash key */
 	char	   *dag_id;
 	bool		is_paused;
+	bool		is_cancelled;
 	bool		stop_on_failure;
 	int			max_active_runs;	/* -1: the DAG's */
 	int			priority;
@@ -197,12 +200,15 @@ typedef struct FpModel
 	dlist_head	blocked_dags;	/* FpDag.blocked_node */
 	slist_head	dirty;			/* FpDag.dirty_node */
 	slist_head	ended;			/* FpRun.ended_node: nunfinished is 0 */
+	bool		has_crashed;	/* the server has, since the last scheduler */
 	int			nruns;			/* running */
 	int			nready;
 	int			nrunning;		/* tasks at workers */
 	int			nbackfill_running;	/* those of backfill runs */
 	int			nsuspects_running;
 	int			nwaiting_for_worker;	/* ready tasks that wait for one */
+	List	   *cancelling;		/* FpRun *: running, to be cancelled */
+	TimestampTz reminded_at;	/* when their workers were last told */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */
 	char		problem[256];	/* what scheduler_status shows */
 } FpModel;

@@ -28,7 +28,14 @@ static FpStatement share_pool = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
-static FpStatement write_pool = {
+static FpStatement change_pool = {
+	"UPDATE flow.pool SET slots = $2, description = COALESCE($3, description) "
+	"WHERE pool = $1",
+	SPI_OK_UPDATE, 3, {TEXTOID, INT4OID, TEXTOID}
+};
+
+/* another session may make the same pool at the same time */
+static FpStatement add_pool = {
 	"INSERT INTO flow.pool AS p (pool, slots, description) "
 	"VALUES ($1, $2, $3) "
 	"ON CONFLICT (pool) DO UPDATE SET slots = EXCLUDED.slots,"
@@ -53,6 +60,8 @@ static FpStatement list_tasks = {
 	SPI_OK_SELECT, 2, {TEXTOID, INT4OID}
 };
 
+static void pool_args(FpStoreArgs *args, const char *pool, int slots,
+					  const char *description);
 static void append_pool(const FpRow *row, void *arg);
 
 
@@ -77,15 +86,22 @@ fp_pool_store_share(const char *pool)
 	return (int) slots;
 }
 
-void
-fp_pool_store_write(const char *pool, int slots, const char *description)
+bool
+fp_pool_store_change(const char *pool, int slots, const char *description)
 {
 	FpStoreArgs args = {0};
 
-	fp_store_args_add_text(&args, pool);
-	fp_store_args_add_int(&args, slots);
-	fp_store_args_add_text(&args, description);
-	fp_store_execute(&write_pool, &args, NULL, NULL);
+	pool_args(&args, pool, slots, description);
+	return fp_store_execute(&change_pool, &args, NULL, NULL) == 1;
+}
+
+void
+fp_pool_store_add(const char *pool, int slots, const char *description)
+{
+	FpStoreArgs args = {0};
+
+	pool_args(&args, pool, slots, description);
+	fp_store_execute(&add_pool, &args, NULL, NULL);
 }
 
 bool
@@ -116,6 +132,15 @@ fp_pool_store_tasks(const char *pool, int slots)
 	fp_store_args_add_int(&args, slots);
 	fp_store_execute(&list_tasks, &args, fp_store_append_text, &result);
 	return result;
+}
+
+static void
+pool_args(FpStoreArgs *args, const char *pool, int slots,
+		  const char *description)
+{
+	fp_store_args_add_text(args, pool);
+	fp_store_args_add_int(args, slots);
+	fp_store_args_add_text(args, description);
 }
 
 static void

@@ -31,9 +31,12 @@ extern List *fp_pool_store_list(void);
  */
 extern int	fp_pool_store_share(const char *pool);
 
-/* makes a pool or changes it; description NULL keeps that of a pool there */
-extern void fp_pool_store_write(const char *pool, int slots,
-								const char *description);
+/* false: there is no such pool; description NULL keeps what there is */
+extern bool fp_pool_store_change(const char *pool, int slots,
+								 const char *description);
+/* makes a pool */
+extern void fp_pool_store_add(const char *pool, int slots,
+							  const char *description);
 /* false: there is no such pool; the caller has checked that nothing uses it */
 extern bool fp_pool_store_drop(const char *pool);
 

@@ -17,6 +17,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
@@ -158,6 +159,8 @@ register_dynamic(const char *type, const char *function,
 				 BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker;
+	MemoryContext previous;
+	bool		result;
 
 	StaticAssertStmt(sizeof(generation) <= BGW_EXTRALEN,
 					 "the generation must fit into bgw_extra");
@@ -175,7 +178,12 @@ register_dynamic(const char *type, const char *function,
 	strlcpy(worker.bgw_type, type, BGW_MAXLEN);
 	snprintf(worker.bgw_name, BGW_MAXLEN, "%s for database %u", type,
 			 database);
-	return RegisterDynamicBackgroundWorker(&worker, handle);
+
+	/* the handle outlives whatever the caller is in the middle of */
+	previous = MemoryContextSwitchTo(TopMemoryContext);
+	result = RegisterDynamicBackgroundWorker(&worker, handle);
+	MemoryContextSwitchTo(previous);
+	return result;
 }
 
 static bool

@@ -19,7 +19,10 @@
 typedef enum FpRequestKind
 {
 	FP_REQUEST_DAG,				/* dag_id: its definition, pause, owner or
-								 * links changed, or it is gone */
+								 * links changed; args {"is_dropped": true,
+								 * "last_run_id": n}: it was dropped, and the
+								 * runs up to n were its, even where there is
+								 * a DAG of this name again */
 	FP_REQUEST_RUN,				/* run_id: a queued run was inserted */
 	FP_REQUEST_BACKFILL,		/* backfill_id: it and its backfill_run rows
 								 * were inserted */
@@ -27,8 +30,6 @@ typedef enum FpRequestKind
 	FP_REQUEST_RESUME_BACKFILL, /* backfill_id */
 	FP_REQUEST_CANCEL_BACKFILL, /* backfill_id */
 	FP_REQUEST_CANCEL_RUN,		/* run_id */
-	FP_REQUEST_CLEAR,			/* run_id; args {"task_ids": [...]} */
-	FP_REQUEST_MARK,			/* run_id; args {"task_id": , "state": } */
 	FP_REQUEST_DAG_LOG,			/* dag_id; args {"date": }: an outside word */
 	FP_REQUEST_POOL				/* a pool changed */
 } FpRequestKind;

@@ -126,6 +126,34 @@ fp_run_planner_effective_schedule(const char *dag_id, TimestampTz at)
 }
 
 /*
+ * The interval of @once is empty: it covers nothing.
+ */
+bool
+fp_run_planner_speaks_by_date(const FpSchedule *effective_schedule)
+{
+	return effective_schedule == NULL ||
+		effective_schedule->kind == FP_SCHEDULE_NONE ||
+		effective_schedule->kind == FP_SCHEDULE_ONCE;
+}
+
+bool
+fp_run_planner_interval_at(const FpDagRow *dag, TimestampTz at,
+						   FpInterval *result)
+{
+	FpSchedule *schedule;
+
+	if (dag->schedule == NULL && dag->asis_dags == NIL)
+		return false;
+	schedule = fp_run_planner_effective_schedule(dag->dag_id, at);
+
+	/* where all its asis DAGs speak by date, it runs once a date */
+	if (schedule == NULL)
+		schedule = fp_schedule_parse("@daily", dag->timezone,
+									 dag->start_date);
+	return fp_schedule_containing(schedule, at, result);
+}
+
+/*
  * Where missed intervals are to be skipped, the first one is that which had
  * not ended when the DAG was resumed.
  */
@@ -327,7 +355,7 @@ find_effective_schedule(const char *dag_id, TimestampTz at, List **found)
 														   found);
 			int64		length;
 
-			if (schedule == NULL)
+			if (fp_run_planner_speaks_by_date(schedule))
 				continue;
 			length = length_around(schedule, at);
 			if (result == NULL || length > longest)
@@ -750,9 +778,9 @@ order_dags(Cascade *cascade)
 /*
  * Plan the runs of one dependent DAG; those that it waits for are planned.
  *
- * An interval for which there is no run gets one only if its asis DAGs cover
- * it, counting what this backfill makes: else the run could wait for ever.
- * It comes by itself when the rest is there.
+ * An interval that has not succeeded before is run only if its asis DAGs
+ * cover it, counting what this backfill makes: else it could wait for ever,
+ * and the backfill with it.  It is run when the rest is there.
  */
 static void
 plan_dag(Cascade *cascade, CascadeDag *dag)
@@ -773,13 +801,14 @@ plan_dag(Cascade *cascade, CascadeDag *dag)
 		FpPlannedRun *planned;
 
 		CHECK_FOR_INTERRUPTS();
-		if (run == NULL && !will_be_covered(cascade, dag, interval))
-			continue;
 		planned = plan_interval(dag->dag_id, interval, run);
 		if (run != NULL && !fp_run_state_is_finished(run->state))
 			planned->action = FP_PLAN_SKIP_IN_PROGRESS;
-		else
+		else if ((run != NULL && run->state == FP_RUN_SUCCESS) ||
+				 will_be_covered(cascade, dag, interval))
 			planned->action = FP_PLAN_CASCADE;
+		else
+			continue;
 		cascade->result = lappend(cascade->result, planned);
 		dag->intervals = add_interval(dag->intervals, planned->run_start,
 									  planned->run_end);
@@ -1029,8 +1058,9 @@ has_word(const CascadeDag *dag, const CascadeDag *reached,
 static bool
 speaks_by_date(Cascade *cascade, const char *dag_id)
 {
-	return find_effective_schedule(dag_id, cascade->now,
-								   &cascade->found) == NULL;
+	return fp_run_planner_speaks_by_date(find_effective_schedule(dag_id,
+																 cascade->now,
+																 &cascade->found));
 }
 
 /*

@@ -36,6 +36,19 @@ extern FpSchedule *fp_run_planner_effective_schedule(const char *dag_id,
 													 TimestampTz at);
 
 /*
+ * Whether a DAG with this effective schedule speaks by date: its success
+ * counts for a date and not for an interval.
+ */
+extern bool fp_run_planner_speaks_by_date(const FpSchedule *effective_schedule);
+
+/*
+ * The interval of the DAG's runs that a moment lies in, by its effective
+ * schedule; a whole day where it runs by date.  False: it has none.
+ */
+extern bool fp_run_planner_interval_at(const FpDagRow *dag, TimestampTz at,
+									   FpInterval *result);
+
+/*
  * What bounds the runs that the scheduler makes for the DAG, for
  * fp_schedule_next_run.  To ask for what follows a run, set has_last and last.
  */

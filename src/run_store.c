@@ -623,22 +623,22 @@ fp_run_store_give_back(const FpTaskRunBatch *batch, bool is_crash,
 bool
 fp_run_store_fail_lost(int64 run_id, const char *task_id, int map_index,
 					   int try_number, FpTaskRunState state,
-					   TimestampTz retry_at, int worker_pid, TimestampTz at)
+					   TimestampTz retry_at, int worker_pid,
+					   const char *message, TimestampTz at)
 {
 	static FpStatement statement = {
 		"UPDATE flow.task_run SET state = $5, ended_at = $6, retry_at = $7, "
 		"worker_pid = $8, "
 		"failures = failures + CASE WHEN $5 = 'cancelled' THEN 0 ELSE 1 END, "
-		"crashes = 0, sqlstate = '57P01', "
-		"message = 'the worker was terminated while the task was running' "
+		"crashes = 0, sqlstate = '57P01', message = $9 "
 		"WHERE run_id = $1 AND task_id = $2 AND map_index = $3 "
 		"AND try_number = $4 AND state = 'running'",
-		SPI_OK_UPDATE, 8,
+		SPI_OK_UPDATE, 9,
 		{INT8OID, TEXTOID, INT4OID, INT4OID, TEXTOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, INT4OID}
+		TIMESTAMPTZOID, INT4OID, TEXTOID}
 	};
-	Datum		values[8];
-	char		nulls[8];
+	Datum		values[9];
+	char		nulls[9];
 
 	memset(nulls, ' ', sizeof(nulls));
 	values[0] = Int64GetDatum(run_id);
@@ -651,6 +651,7 @@ fp_run_store_fail_lost(int64 run_id, const char *task_id, int map_index,
 	if (retry_at == DT_NOBEGIN)
 		nulls[6] = 'n';
 	values[7] = Int32GetDatum(worker_pid);
+	values[8] = fp_datum_text(message);
 	return execute_counted(&statement, values, nulls) == 1;
 }
 

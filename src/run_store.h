@@ -192,7 +192,8 @@ extern void fp_run_store_give_back(const FpTaskRunBatch *batch,
 extern bool fp_run_store_fail_lost(int64 run_id, const char *task_id,
 								   int map_index, int try_number,
 								   FpTaskRunState state, TimestampTz retry_at,
-								   int worker_pid, TimestampTz at);
+								   int worker_pid, const char *message,
+								   TimestampTz at);
 
 /*
  * Clears task runs of a finished run, to run again: all, or those that

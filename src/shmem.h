@@ -67,6 +67,7 @@ typedef struct FpDone
 	int32		try_number;
 	FpOutcome	outcome;
 	bool		will_retry;		/* FAILED: the row says up_for_retry */
+	bool		has_begun;		/* LOST: else no worker could be started */
 	TimestampTz retry_at;
 	int64		duration;		/* us */
 	XLogRecPtr	lsn;			/* the commit's end; the scheduler flushes it */

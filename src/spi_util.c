@@ -79,7 +79,7 @@ static const PinnedBool pinned_bools[] = {
 	{"jit", &jit_enabled, false},
 };
 
-static const PinnedInt pinned_ints[] = {
+static PinnedInt pinned_ints[] = {
 	{"lock_timeout", &LockTimeout, 0, "0"},
 	{"plan_cache_mode", &plan_cache_mode, PLAN_CACHE_MODE_AUTO, "auto"},
 	/* an interval inside a jsonb value is text in this style */
@@ -388,6 +388,24 @@ fp_spi_pin_session(void)
 	for (int i = 0; i < lengthof(process_settings); i++)
 		SetConfigOption(process_settings[i][0], process_settings[i][1],
 						PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
+ * A process that must not wait for sessions' locks for long pins another
+ * lock_timeout than none, after fp_spi_pin_session().
+ */
+void
+fp_spi_pin_lock_timeout(const char *timeout)
+{
+	SetConfigOption("lock_timeout", timeout, PGC_SUSET, PGC_S_OVERRIDE);
+	for (int i = 0; i < lengthof(pinned_ints); i++)
+	{
+		if (pinned_ints[i].variable == &LockTimeout)
+		{
+			pinned_ints[i].value = LockTimeout;
+			pinned_ints[i].value_text = timeout;
+		}
+	}
 }
 
 /*

@@ -99,6 +99,7 @@ extern void fp_spi_end_owner(FpOwnerScope *scope);
 
 /* the same settings for the life of a process of flowpg's own */
 extern void fp_spi_pin_session(void);
+extern void fp_spi_pin_lock_timeout(const char *timeout);
 
 /* owner of the extension in this database; InvalidOid: not installed */
 extern Oid	fp_spi_extension_owner(void);

@@ -77,10 +77,9 @@ static FpStatement missing_tasks = {
 	SPI_OK_SELECT, 2, {TEXTOID, TEXTARRAYOID}
 };
 
-static FpStatement first_task_ids = {
-	"SELECT task_id FROM flow.task WHERE dag_id = $1 "
-	"ORDER BY task_id LIMIT $2",
-	SPI_OK_SELECT, 2, {TEXTOID, INT4OID}
+static FpStatement list_task_ids = {
+	"SELECT task_id FROM flow.task WHERE dag_id = $1 ORDER BY task_id",
+	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
 static FpStatement edges_above = {
@@ -103,6 +102,12 @@ static FpStatement count_new_upstream = {
 	" WHERE d.dag_id = $1 AND d.downstream_task_id = $2"
 	" AND d.upstream_task_id = u)",
 	SPI_OK_SELECT, 3, {TEXTOID, TEXTOID, TEXTARRAYOID}
+};
+
+static FpStatement count_downstream = {
+	"SELECT count(*) FROM (SELECT FROM flow.task_dependency"
+	" WHERE dag_id = $1 AND upstream_task_id = $2 LIMIT 1) d",
+	SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
 };
 
 static void append_edge(const FpRow *row, void *arg);
@@ -164,14 +169,13 @@ fp_task_store_missing(const char *dag_id, List *task_ids)
 }
 
 List *
-fp_task_store_list(const char *dag_id, int limit)
+fp_task_store_list(const char *dag_id)
 {
 	FpStoreArgs args = {0};
 	List	   *result = NIL;
 
 	fp_store_args_add_text(&args, dag_id);
-	fp_store_args_add_int(&args, limit);
-	fp_store_execute(&first_task_ids, &args, fp_store_append_text, &result);
+	fp_store_execute(&list_task_ids, &args, fp_store_append_text, &result);
 	return result;
 }
 
@@ -200,6 +204,18 @@ fp_task_store_adds_upstream(const char *dag_id, const char *task_id,
 	fp_store_args_add_text(&args, task_id);
 	fp_store_args_add_texts(&args, upstream);
 	fp_store_execute(&count_new_upstream, &args, fp_store_keep_int64, &result);
+	return result > 0;
+}
+
+bool
+fp_task_store_has_downstream(const char *dag_id, const char *task_id)
+{
+	FpStoreArgs args = {0};
+	int64		result = 0;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_args_add_text(&args, task_id);
+	fp_store_execute(&count_downstream, &args, fp_store_keep_int64, &result);
 	return result > 0;
 }
 

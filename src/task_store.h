@@ -43,8 +43,8 @@ extern bool fp_task_store_drop(const char *dag_id, const char *task_id);
 
 /* those of task_ids (char *) that are no tasks of the DAG */
 extern List *fp_task_store_missing(const char *dag_id, List *task_ids);
-/* the first tasks of the DAG, limit at most, as a List of char * */
-extern List *fp_task_store_list(const char *dag_id, int limit);
+/* the task_ids of the DAG in order, as a List of char * */
+extern List *fp_task_store_list(const char *dag_id);
 
 /*
  * What stands above the given tasks, as two Lists of char * of the same
@@ -56,5 +56,9 @@ extern void fp_task_store_edges_above(const char *dag_id, List *task_ids,
 /* whether upstream has something that the task does not wait for so far */
 extern bool fp_task_store_adds_upstream(const char *dag_id,
 										const char *task_id, List *upstream);
+
+/* whether some task waits for this one */
+extern bool fp_task_store_has_downstream(const char *dag_id,
+										 const char *task_id);
 
 #endif							/* FLOWPG_TASK_STORE_H */

@@ -26,6 +26,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/syscache.h"
@@ -48,6 +49,7 @@ static void run_utility(PlannedStmt *pstmt, const char *queryString,
 						bool readOnlyTree, ProcessUtilityContext context,
 						ParamListInfo params, QueryEnvironment *queryEnv,
 						DestReceiver *dest, QueryCompletion *qc);
+static void release_database(int code, Datum database);
 static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
 						  int subId, void *arg);
 static Oid	database_to_clear(Node *statement);
@@ -69,37 +71,42 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 				ParamListInfo params, QueryEnvironment *queryEnv,
 				DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *statement = pstmt->utilityStmt;
 	Oid			database = InvalidOid;
 
-	if (fp_shared != NULL && context == PROCESS_UTILITY_TOPLEVEL)
+	if (fp_shared == NULL || context != PROCESS_UTILITY_TOPLEVEL)
 	{
-		database = database_to_clear(statement);
-		if (OidIsValid(database) && !has_processes(database))
-			database = InvalidOid;
+		run_utility(pstmt, queryString, readOnlyTree, context, params,
+					queryEnv, dest, qc);
+		return;
 	}
 
-	if (!OidIsValid(database))
+	database = database_to_clear(pstmt->utilityStmt);
+	if (!OidIsValid(database) || !has_processes(database))
 		run_utility(pstmt, queryString, readOnlyTree, context, params,
 					queryEnv, dest, qc);
 	else
 	{
-		PG_TRY();
+		PG_ENSURE_ERROR_CLEANUP(release_database, ObjectIdGetDatum(database));
 		{
 			fp_process_hold_database(database);
 			run_utility(pstmt, queryString, readOnlyTree, context, params,
 						queryEnv, dest, qc);
 		}
-		PG_FINALLY();
-		{
-			fp_process_release_database(database);
-		}
-		PG_END_TRY();
+		PG_END_ENSURE_ERROR_CLEANUP(release_database,
+									ObjectIdGetDatum(database));
+		fp_process_release_database(database);
 	}
 
 	/* A new database may have the extension from its template. */
-	if (fp_shared != NULL && IsA(statement, CreatedbStmt))
+	if (IsA(pstmt->utilityStmt, CreatedbStmt))
 		fp_shmem_probe();
+}
+
+/* The command has failed, or its session ends in the middle of it. */
+static void
+release_database(int code, Datum database)
+{
+	fp_process_release_database(DatumGetObjectId(database));
 }
 
 static void

@@ -124,7 +124,8 @@ COMMENT ON TABLE flow.task_version IS 'tasks as runs started with them, what the
 CREATE TABLE flow.dependency_manager (
     asis_dag text NOT NULL,
     tobe_dag text NOT NULL,
-    CONSTRAINT dependency_manager_pkey PRIMARY KEY (tobe_dag, asis_dag)
+    CONSTRAINT dependency_manager_pkey PRIMARY KEY (tobe_dag, asis_dag),
+    CONSTRAINT dependency_manager_tobe_dag_fkey FOREIGN KEY (tobe_dag) REFERENCES flow.dag ON DELETE CASCADE
 );
 CREATE INDEX dependency_manager_asis_dag_idx ON flow.dependency_manager (asis_dag);
 COMMENT ON TABLE flow.dependency_manager IS 'which DAG''s success a DAG needs: asis_dag must have succeeded, tobe_dag waits; may be written with plain INSERT and DELETE';
@@ -289,6 +290,8 @@ CREATE TABLE flow.pool (
     CONSTRAINT pool_slots_check CHECK (slots OPERATOR(pg_catalog.>=) 0)
 );
 INSERT INTO flow.pool (pool, slots, description) VALUES ('default', 128, 'tasks that name no pool');
+ALTER TABLE flow.task
+    ADD CONSTRAINT task_pool_fkey FOREIGN KEY (pool) REFERENCES flow.pool;
 COMMENT ON TABLE flow.pool IS 'named limits: the running tasks of a pool take slots slots at most';
 
 CREATE TABLE flow.position (

@@ -130,6 +130,16 @@ LANGUAGE C STABLE STRICT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'flow_speaks_by_date';
 COMMENT ON FUNCTION flow.speaks_by_date(text) IS 'whether a DAG, or what goes by that name outside, has no data intervals, so that its success counts by date';
 
+CREATE FUNCTION flow.interval_at(
+    dag_id text,
+    at timestamptz,
+    OUT data_interval_start timestamptz,
+    OUT data_interval_end timestamptz)
+RETURNS record
+LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'flow_interval_at';
+COMMENT ON FUNCTION flow.interval_at(text, timestamptz) IS 'the data interval of a DAG''s runs that a moment lies in, by its own schedule or by those that it waits for';
+
 CREATE FUNCTION flow.worker_slots(
     OUT pid integer,
     OUT role regrole,

@@ -51,38 +51,83 @@ WHERE w.run_id IS NOT NULL;
 COMMENT ON VIEW flow.running IS 'the attempts that run now, with what they have done so far';
 COMMENT ON COLUMN flow.running.eta IS 'how long it will take from now on; NULL: not known';
 
--- Runs that wait for their asis DAGs: by schedule or by dependency, and those
--- that a backfill cascades to.  What was asked for by name does not wait.
+-- What waits for asis DAGs: runs made by schedule or dependency, and those
+-- that a backfill cascades to (what was asked for by name does not wait); and
+-- of a DAG without a schedule, which has no run before all have succeeded,
+-- the latest interval for which one of them has.
 CREATE VIEW flow.dependency_status WITH (security_invoker = true) AS
-SELECT m.tobe_dag, m.asis_dag, r.data_interval_start, r.data_interval_end,
+SELECT m.tobe_dag, m.asis_dag, i.data_interval_start, i.data_interval_end,
     CASE
         WHEN flow.speaks_by_date(m.asis_dag)
         THEN EXISTS (
             SELECT FROM flow.dag_log l
             WHERE l.dag_id OPERATOR(pg_catalog.=) m.asis_dag
                 AND l.completion_date OPERATOR(pg_catalog.=)
-                    pg_catalog.timezone(d.timezone, r.data_interval_end)::date
+                    pg_catalog.timezone(d.timezone, i.data_interval_end)::date
                 AND (l.logged_by IS NULL
                     OR pg_catalog.pg_has_role(l.logged_by::oid, d.owner::oid, 'MEMBER')))
         ELSE EXISTS (
             SELECT FROM flow.coverage c
             WHERE c.dag_id OPERATOR(pg_catalog.=) m.asis_dag
                 AND c.covered OPERATOR(pg_catalog.@>)
-                    pg_catalog.tstzrange(r.data_interval_start, r.data_interval_end))
+                    pg_catalog.tstzrange(i.data_interval_start, i.data_interval_end))
     END AS satisfied,
-    r.queued_at AS waiting_since, r.run_id
-FROM flow.dag_run r
-    JOIN flow.dag d ON d.dag_id OPERATOR(pg_catalog.=) r.dag_id
-    JOIN flow.dependency_manager m ON m.tobe_dag OPERATOR(pg_catalog.=) r.dag_id
-WHERE r.state OPERATOR(pg_catalog.=) 'queued'
-    AND (r.run_type OPERATOR(pg_catalog.=) 'scheduled'
-        OR (r.run_type OPERATOR(pg_catalog.=) 'triggered' AND r.parent_run_id IS NULL)
-        OR EXISTS (
-            SELECT FROM flow.backfill_run b
-            WHERE b.backfill_id OPERATOR(pg_catalog.=) r.backfill_id
-                AND b.run_id OPERATOR(pg_catalog.=) r.run_id
-                AND b.action OPERATOR(pg_catalog.=) 'cascade'));
-COMMENT ON VIEW flow.dependency_status IS 'for each run that is not yet started and waits for other DAGs: which of them have succeeded for its interval';
+    i.waiting_since, i.run_id
+FROM (
+    SELECT r.dag_id, r.data_interval_start, r.data_interval_end,
+        r.queued_at AS waiting_since, r.run_id
+    FROM flow.dag_run r
+    WHERE r.state OPERATOR(pg_catalog.=) 'queued'
+        AND (r.run_type OPERATOR(pg_catalog.=) 'scheduled'
+            OR (r.run_type OPERATOR(pg_catalog.=) 'triggered'
+                AND r.parent_run_id IS NULL)
+            OR EXISTS (
+                SELECT FROM flow.backfill_run b
+                WHERE b.backfill_id OPERATOR(pg_catalog.=) r.backfill_id
+                    AND b.run_id OPERATOR(pg_catalog.=) r.run_id
+                    AND b.action OPERATOR(pg_catalog.=) 'cascade'))
+    UNION ALL
+    SELECT n.dag_id, v.data_interval_start, v.data_interval_end,
+        v.waiting_since, NULL
+    FROM flow.dag n
+        CROSS JOIN LATERAL (
+            SELECT j.data_interval_start, j.data_interval_end,
+                s.succeeded_at AS waiting_since
+            FROM flow.dependency_manager a
+                CROSS JOIN LATERAL (
+                    (SELECT q.data_interval_start AS within,
+                        q.ended_at AS succeeded_at
+                     FROM flow.dag_run q
+                     WHERE q.dag_id OPERATOR(pg_catalog.=) a.asis_dag
+                        AND q.state OPERATOR(pg_catalog.=) 'success'
+                        AND NOT flow.speaks_by_date(a.asis_dag)
+                     ORDER BY q.logical_date DESC LIMIT 1)
+                    UNION ALL
+                    (SELECT pg_catalog.timezone(n.timezone, l.completion_date::timestamp)
+                            OPERATOR(pg_catalog.-) interval '1 microsecond',
+                        l.completion_datetime
+                     FROM flow.dag_log l
+                     WHERE l.dag_id OPERATOR(pg_catalog.=) a.asis_dag
+                        AND flow.speaks_by_date(a.asis_dag)
+                     ORDER BY l.completion_date DESC LIMIT 1)) s
+                CROSS JOIN LATERAL flow.interval_at(n.dag_id, s.within) j
+            WHERE a.tobe_dag OPERATOR(pg_catalog.=) n.dag_id
+            ORDER BY j.data_interval_start DESC, s.succeeded_at
+            LIMIT 1) v
+    WHERE n.schedule IS NULL
+        AND (NOT n.start_is_given
+            OR v.data_interval_start OPERATOR(pg_catalog.>=) n.start_date)
+        AND NOT EXISTS (
+            SELECT FROM flow.dag_run q
+            WHERE q.dag_id OPERATOR(pg_catalog.=) n.dag_id
+                AND q.logical_date OPERATOR(pg_catalog.=) v.data_interval_start
+                AND q.run_type OPERATOR(pg_catalog.<>) 'manual'
+                AND q.parent_run_id IS NULL)
+    ) i
+    JOIN flow.dag d ON d.dag_id OPERATOR(pg_catalog.=) i.dag_id
+    JOIN flow.dependency_manager m ON m.tobe_dag OPERATOR(pg_catalog.=) i.dag_id;
+COMMENT ON VIEW flow.dependency_status IS 'for what waits for other DAGs: which of them have succeeded for its interval';
+COMMENT ON COLUMN flow.dependency_status.run_id IS 'NULL: a DAG without a schedule, whose run is made when all have succeeded';
 
 CREATE VIEW flow.run_status WITH (security_invoker = true) AS
 SELECT r.run_id, r.dag_id, r.run_type, r.state, r.logical_date,

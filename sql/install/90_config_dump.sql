@@ -1,0 +1,29 @@
+-- ---------------------------------------------------------------------
+-- What pg_dump takes along: definitions, history, positions, sequences.
+--
+-- Not flow.request: a scheduler that starts reads all definitions and
+-- unfinished runs anyway, and the triggers fill it while a dump is restored.
+-- Foreign keys make pg_dump load dag before what refers to it.
+-- ---------------------------------------------------------------------
+
+SELECT pg_catalog.pg_extension_config_dump('flow.dag', '');
+-- The built-in row is there already, unless it was changed.
+SELECT pg_catalog.pg_extension_config_dump('flow.pool',
+    'WHERE pool OPERATOR(pg_catalog.<>) ''default'' OR slots OPERATOR(pg_catalog.<>) 128 OR description IS DISTINCT FROM ''tasks that name no pool''');
+SELECT pg_catalog.pg_extension_config_dump('flow.task', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.task_dependency', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dag_version', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.task_version', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dependency_manager', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dag_log', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.coverage', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dag_run', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.task_run', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.attempt_history', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dag_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.backfill', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.backfill_run', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.position', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.instance', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dag_run_run_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.backfill_backfill_id_seq', '');

@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_args.c
+ *	  Arguments that the SQL functions for running share, beside args.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/jsonb.h"
+
+#include "run_args.h"
+
+int64
+fp_run_args_id(FunctionCallInfo fcinfo, int n, const char *argument)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be NULL", argument),
+				 errhint("Give a value for %s.", argument)));
+	return PG_GETARG_INT64(n);
+}
+
+char *
+fp_run_args_conf(FunctionCallInfo fcinfo, int n)
+{
+	Jsonb	   *conf;
+	char	   *text;
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+
+	conf = PG_GETARG_JSONB_P(n);
+	text = JsonbToCString(NULL, &conf->root, VARSIZE(conf));
+	if (!JB_ROOT_IS_OBJECT(conf))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid conf \"%s\"", text),
+				 errhint("Give a JSON object, such as {\"full\": true}.")));
+	return JB_ROOT_COUNT(conf) == 0 ? NULL : text;
+}

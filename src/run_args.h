@@ -1,0 +1,23 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_args.h
+ *	  Arguments that the SQL functions for running share, beside args.h.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_RUN_ARGS_H
+#define FLOWPG_RUN_ARGS_H
+
+#include "fmgr.h"
+
+/* a run_id or backfill_id; NULL is an error */
+extern int64 fp_run_args_id(FunctionCallInfo fcinfo, int n,
+							const char *argument);
+
+/*
+ * conf as jsonb text; NULL for NULL and for an empty object.  What is no
+ * object is an error.
+ */
+extern char *fp_run_args_conf(FunctionCallInfo fcinfo, int n);
+
+#endif							/* FLOWPG_RUN_ARGS_H */

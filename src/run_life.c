@@ -1,0 +1,756 @@
+/*-------------------------------------------------------------------------
+ *
+ * run_life.c
+ *	  The life of runs and backfills: made, queued, started, ended, cancelled.
+ *
+ * Runs in the scheduler, inside its cycle's transaction.  A run is made
+ * queued (by the schedule, a link, or a session), waits in its queue for asis
+ * DAGs and for max_active_runs, is started with the definition as it then is,
+ * and ends when all its tasks have.  What its end sets off is written in the
+ * same transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+#include "backfill_store.h"
+#include "clock.h"
+#include "dispatch.h"
+#include "graph.h"
+#include "link.h"
+#include "run_life.h"
+#include "run_planner.h"
+#include "task_state.h"
+
+/* Scheduled runs of one DAG that one cycle makes at most. */
+#define MAX_RUNS_AT_ONCE 500
+
+static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
+						List *adopted, FpTaskRunBatch *lost);
+static const FpAssignment *find_adopted(List *adopted, int64 run_id,
+										const FpTaskRunRow *row);
+static bool has_room_for_due(const FpQueue *queue);
+static bool may_start_one(const FpQueue *queue);
+static void start_run(FpModel *model, FpRun *run);
+static List *remove_old_tasks(int64 run_id, List *task_versions,
+							  List *task_runs);
+static void reprocess(FpModel *model, const FpBackfillRunRow *row,
+					  int64 backfill_id);
+static List *failed_and_downstream(const FpRunRow *run);
+static void cancel_dependents(FpModel *model, FpBackfill *backfill,
+							  FpDag *dag, TimestampTz start, TimestampTz end,
+							  const char *message);
+static void drop_queued(FpModel *model, FpRun *run, const char *message);
+static void settle_backfill(FpModel *model, FpBackfill *backfill);
+
+
+/* ---- start of a scheduler ---- */
+
+void
+fp_run_life_restore(FpModel *model, List *adopted)
+{
+	FpTaskRunBatch *lost = fp_run_store_new_batch();
+	List	   *backfills = fp_backfill_store_unfinished();
+	List	   *runs = fp_run_store_unfinished();
+	HTAB	   *ordinals;
+	HASHCTL		control;
+	ListCell   *lc;
+	ListCell   *lr;
+	typedef struct OrdinalEntry
+	{
+		int64		run_id;
+		int64		ordinal;
+	} OrdinalEntry;
+
+	model->has_crashed = !fp_run_store_begin_instance();
+
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(int64);
+	control.entrysize = sizeof(OrdinalEntry);
+	control.hcxt = CurrentMemoryContext;
+	ordinals = hash_create("flowpg ordinals", 256, &control,
+						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	/* a backfill that is still queued is taken up by its request */
+	foreach(lc, backfills)
+	{
+		FpBackfillRow *row = lfirst(lc);
+		FpBackfill *backfill;
+
+		if (row->state == FP_BACKFILL_QUEUED)
+			continue;
+		backfill = fp_model_backfill(model, row->backfill_id, true);
+		backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
+		backfill->is_paused = row->state == FP_BACKFILL_PAUSED;
+		backfill->stop_on_failure = row->stop_on_failure;
+		backfill->max_active_runs = row->max_active_runs;
+		backfill->priority = row->priority;
+		foreach(lr, fp_run_store_of_backfill(row->backfill_id))
+		{
+			FpBackfillRunRow *run = lfirst(lr);
+			OrdinalEntry *entry;
+
+			if (run->run->backfill_id != row->backfill_id)
+				continue;
+			entry = hash_search(ordinals, &run->run->run_id, HASH_ENTER,
+								NULL);
+			entry->ordinal = run->ordinal;
+		}
+	}
+
+	foreach(lc, runs)
+	{
+		FpRunRow   *row = lfirst(lc);
+		OrdinalEntry *entry = hash_search(ordinals, &row->run_id, HASH_FIND,
+										  NULL);
+
+		/* those of a queued backfill come with its request */
+		if (row->backfill_id != 0 &&
+			fp_model_backfill(model, row->backfill_id, false) == NULL)
+			continue;
+		restore_run(model, row, entry != NULL ? entry->ordinal : 0, adopted,
+					lost);
+	}
+	hash_destroy(ordinals);
+
+	if (lost->n > 0)
+		ereport(LOG,
+				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
+						lost->n)));
+	fp_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
+						   fp_clock_real());
+
+	foreach(lc, backfills)
+	{
+		FpBackfillRow *row = lfirst(lc);
+		FpBackfill *backfill = fp_model_backfill(model, row->backfill_id,
+												 false);
+
+		if (backfill != NULL)
+			settle_backfill(model, backfill);
+	}
+
+	/* runs of DAGs that are no more */
+	foreach(lc, runs)
+	{
+		FpRun	   *run = fp_model_run(model,
+									   ((FpRunRow *) lfirst(lc))->run_id);
+
+		if (run != NULL && run->dag->row == NULL)
+			fp_run_life_cancel(model, run, "the DAG has been dropped");
+	}
+	{
+		HASH_SEQ_STATUS scan;
+		FpDag	   *dag;
+
+		hash_seq_init(&scan, model->dags);
+		while ((dag = hash_seq_search(&scan)) != NULL)
+		{
+			fp_model_set_next(model, dag, fp_clock_now());
+			fp_model_mark_dirty(model, dag);
+		}
+	}
+}
+
+static void
+restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
+			List *adopted, FpTaskRunBatch *lost)
+{
+	FpRun	   *run;
+	List	   *task_versions;
+	List	   *task_runs;
+	ListCell   *lc;
+
+	if (row->state == FP_RUN_QUEUED)
+	{
+		fp_run_life_enter(model, row, ordinal);
+		return;
+	}
+
+	run = fp_model_add_run(model, row, ordinal);
+	task_versions = fp_model_find_version(run->dag, row->version) != NULL ? NIL
+		: fp_run_store_version_tasks(row->dag_id, row->version);
+	task_runs = fp_run_store_task_runs(row->run_id);
+	foreach(lc, task_runs)
+	{
+		FpTaskRunRow *task_run = lfirst(lc);
+
+		if (task_run->state != FP_TASK_RUN_RUNNING ||
+			find_adopted(adopted, row->run_id, task_run) != NULL)
+			continue;
+		fp_run_store_batch_add(lost, row->run_id, row->dag_id,
+							   task_run->task_id, task_run->map_index,
+							   task_run->try_number, FP_TASK_RUN_NONE);
+		task_run->state = FP_TASK_RUN_NONE;
+		if (model->has_crashed && ++task_run->crashes >= FP_MAX_CRASHES)
+			task_run->state = FP_TASK_RUN_FAILED;
+	}
+
+	fp_model_start_run(model, run, row->version, task_versions, task_runs);
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		FpTask	   *task = &run->tasks[i];
+		FpTaskRunRow key;
+		const FpAssignment *assignment;
+
+		if (task->state != FP_TASK_RUN_RUNNING)
+			continue;
+		key.task_id = run->version->tasks[i].task_id;
+		key.map_index = -1;
+		key.try_number = task->try_number;
+		assignment = find_adopted(adopted, row->run_id, &key);
+		Assert(assignment != NULL);
+		fp_model_set_token(model, task, assignment->token);
+	}
+	fp_task_state_begin_run(model, run);
+}
+
+static const FpAssignment *
+find_adopted(List *adopted, int64 run_id, const FpTaskRunRow *row)
+{
+	ListCell   *lc;
+
+	foreach(lc, adopted)
+	{
+		FpAssignment *assignment = lfirst(lc);
+
+		if (assignment->run_id == run_id &&
+			assignment->map_index == row->map_index &&
+			assignment->try_number == row->try_number &&
+			strcmp(assignment->task_id, row->task_id) == 0)
+			return assignment;
+	}
+	return NULL;
+}
+
+
+/* ---- made and started ---- */
+
+/*
+ * As many as could start now: a long catchup is made as it is worked off, and
+ * not written in advance.  Runs that wait for other DAGs do not count.
+ */
+static bool
+has_room_for_due(const FpQueue *queue)
+{
+	return queue->nactive + queue->nqueued < fp_model_max_active_runs(queue);
+}
+
+void
+fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
+{
+	int			nmade = 0;
+
+	if (dag->is_in_due)
+		pairingheap_remove(&model->due, &dag->due_node);
+	dag->is_in_due = false;
+	dag->is_behind = false;
+
+	while (dag->has_next && dag->next.end <= now)
+	{
+		FpRunRow	row;
+
+		if (!has_room_for_due(&dag->own) || nmade == MAX_RUNS_AT_ONCE)
+		{
+			dag->is_behind = true;
+			break;
+		}
+		memset(&row, 0, sizeof(row));
+		row.dag_id = dag->dag_id;
+		row.run_type = FP_RUN_SCHEDULED;
+		row.state = FP_RUN_QUEUED;
+		row.logical_date = dag->next.start;
+		row.data_interval_start = dag->next.start;
+		row.data_interval_end = dag->next.end;
+		row.run_id = fp_run_store_insert(&row, NULL, fp_clock_real());
+		/* 0: a backfill's run stands for the interval */
+		if (row.run_id != 0)
+			fp_run_life_enter(model, &row, 0);
+		nmade++;
+
+		dag->bounds.has_last = true;
+		dag->bounds.last = dag->next;
+		dag->row->has_last = true;
+		dag->row->last_start = dag->next.start;
+		dag->row->last_end = dag->next.end;
+		dag->has_next = (dag->schedule->kind != FP_SCHEDULE_CONTINUOUS) &&
+			fp_schedule_next_run(dag->schedule, &dag->bounds, now,
+								 &dag->next);
+	}
+
+	if (nmade > 0)
+		fp_dag_store_set_progress(dag->dag_id, dag->bounds.last.start,
+								  dag->bounds.last.end);
+	if (dag->is_behind)
+	{
+		/* looked at again when a run of the DAG has ended */
+		if (nmade == MAX_RUNS_AT_ONCE)
+			fp_model_mark_dirty(model, dag);
+	}
+	else if (dag->has_next)
+	{
+		pairingheap_add(&model->due, &dag->due_node);
+		dag->is_in_due = true;
+	}
+}
+
+void
+fp_run_life_enter(FpModel *model, const FpRunRow *row, int64 ordinal)
+{
+	FpRun	   *run = fp_model_add_run(model, row, ordinal);
+
+	fp_model_enqueue_run(model, run, !fp_link_is_satisfied(model, run));
+}
+
+static bool
+may_start_one(const FpQueue *queue)
+{
+	return !pairingheap_is_empty((pairingheap *) &queue->queued) &&
+		queue->nactive < fp_model_max_active_runs(queue) &&
+		(queue->backfill == NULL || !queue->backfill->is_paused);
+}
+
+void
+fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
+{
+	dlist_iter	iter;
+
+	if (dag->row == NULL)
+		return;
+	if (dag->is_behind)
+		fp_run_life_make_due(model, dag, now);
+	else if (dag->schedule != NULL &&
+			 dag->schedule->kind == FP_SCHEDULE_CONTINUOUS &&
+			 dlist_is_empty(&dag->runs))
+		fp_model_set_next(model, dag, now);
+
+	dlist_foreach(iter, &dag->queues)
+	{
+		FpQueue    *queue = dlist_container(FpQueue, dag_node, iter.cur);
+
+		while (may_start_one(queue))
+		{
+			FpRun	   *run;
+
+			run = pairingheap_container(FpRun, queue_node,
+										pairingheap_first(&queue->queued));
+			fp_model_dequeue_run(run);
+			if (fp_link_is_satisfied(model, run))
+				start_run(model, run);
+			else
+				fp_model_enqueue_run(model, run, true);
+		}
+	}
+
+	/* starting has made room in the queue */
+	if (dag->is_behind && has_room_for_due(&dag->own))
+		fp_model_mark_dirty(model, dag);
+}
+
+/*
+ * With the definition as it is now, also where the run has run before and was
+ * cleared: what was wrong with it is what the clearing is about.
+ */
+static void
+start_run(FpModel *model, FpRun *run)
+{
+	FpDag	   *dag = run->dag;
+	int			version = dag->row->version;
+	List	   *task_versions = NIL;
+	List	   *task_runs = NIL;
+	TimestampTz at = fp_clock_real();
+
+	fp_run_store_start(run->run_id, version, at);
+	if (fp_model_find_version(dag, version) == NULL)
+	{
+		fp_run_store_keep_version(dag->dag_id, version, at);
+		task_versions = fp_run_store_version_tasks(dag->dag_id, version);
+	}
+	if (run->has_rows)
+	{
+		task_runs = fp_run_store_task_runs(run->run_id);
+		task_runs = remove_old_tasks(run->run_id,
+									 fp_run_store_version_tasks(dag->dag_id,
+																version),
+									 task_runs);
+	}
+	fp_model_start_run(model, run, version, task_versions, task_runs);
+	fp_task_state_begin_run(model, run);
+}
+
+/* Returns the task runs whose tasks are in the version; marks the others. */
+static List *
+remove_old_tasks(int64 run_id, List *task_versions, List *task_runs)
+{
+	List	   *kept = NIL;
+	List	   *removed = NIL;
+	ListCell   *lr;
+	ListCell   *lv;
+
+	foreach(lr, task_runs)
+	{
+		FpTaskRunRow *row = lfirst(lr);
+		bool		found = false;
+
+		foreach(lv, task_versions)
+		{
+			FpTaskVersionRow *task = lfirst(lv);
+
+			if (strcmp(task->task_id, row->task_id) == 0)
+			{
+				found = true;
+				break;
+			}
+		}
+		if (found)
+			kept = lappend(kept, row);
+		else
+			removed = lappend(removed, row->task_id);
+	}
+	if (removed != NIL)
+		fp_run_store_remove(run_id, removed);
+	return kept;
+}
+
+
+/* ---- ended ---- */
+
+void
+fp_run_life_end(FpModel *model, FpRun *run)
+{
+	FpDag	   *dag = run->dag;
+	FpBackfill *backfill = run->queue->backfill;
+	FpRunState	state = fp_task_state_run_result(run);
+	TimestampTz start = run->data_interval_start;
+	TimestampTz end = run->data_interval_end;
+	int64		run_id = run->run_id;
+	char	   *message = NULL;
+
+	if (state == FP_RUN_FAILED)
+		message = fp_run_store_first_failure(run_id);
+	else if (state == FP_RUN_CANCELLED)
+		message = run->cancel_message;
+	fp_run_store_end(run_id, state, message, fp_clock_real());
+	if (state == FP_RUN_SUCCESS)
+		fp_link_succeeded(model, run);
+	else if (state == FP_RUN_FAILED)
+		ereport(LOG,
+				(errmsg("run " INT64_FORMAT " of dag \"%s\" failed", run_id,
+						dag->dag_id),
+				 message != NULL ? errdetail_internal("%s", message) : 0));
+
+	model->cancelling = list_delete_ptr(model->cancelling, run);
+	fp_model_remove_run(model, run);
+
+	if (backfill != NULL)
+	{
+		if (state != FP_RUN_SUCCESS)
+		{
+			cancel_dependents(model, backfill, dag, start, end,
+							  psprintf("run " INT64_FORMAT " of dag \"%s\", which it depends on, has not succeeded",
+									   run_id, dag->dag_id));
+			if (backfill->stop_on_failure && state == FP_RUN_FAILED &&
+				backfill->nunfinished > 0)
+				fp_run_life_pause_backfill(model, backfill->backfill_id);
+		}
+		settle_backfill(model, backfill);
+	}
+}
+
+void
+fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
+{
+	FpBackfill *backfill = run->queue->backfill;
+	MemoryContext previous;
+
+	if (run->is_cancelling)
+		return;
+	if (run->state == FP_RUN_QUEUED)
+	{
+		drop_queued(model, run, message);
+		if (backfill != NULL)
+			settle_backfill(model, backfill);
+		return;
+	}
+	if (run->nunfinished == 0)
+		return;					/* it ends in this cycle anyway */
+
+	run->is_cancelling = true;
+	strlcpy(run->cancel_message, message, sizeof(run->cancel_message));
+	previous = MemoryContextSwitchTo(model->context);
+	model->cancelling = lappend(model->cancelling, run);
+	MemoryContextSwitchTo(previous);
+
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		FpTask	   *task = &run->tasks[i];
+
+		/* one that no worker has begun is just taken back */
+		if (task->token != 0 && fp_dispatch_cancel(task->token, false))
+			fp_model_set_token(model, task, 0);
+	}
+	model->reminded_at = fp_clock_real();
+	fp_task_state_cancel_idle(model, run);
+}
+
+/* A queued run ends without having started. */
+static void
+drop_queued(FpModel *model, FpRun *run, const char *message)
+{
+	fp_run_store_end(run->run_id, FP_RUN_CANCELLED, message,
+					 fp_clock_real());
+	fp_model_dequeue_run(run);
+	fp_model_remove_run(model, run);
+}
+
+/*
+ * What a backfill's cascade was to run after a run that has not succeeded
+ * would wait for ever.
+ */
+static void
+cancel_dependents(FpModel *model, FpBackfill *backfill, FpDag *dag,
+				  TimestampTz start, TimestampTz end, const char *message)
+{
+	ListCell   *lc;
+	dlist_iter	queues;
+	dlist_mutable_iter runs;
+
+	foreach(lc, fp_model_tobe(model, dag->dag_id))
+	{
+		FpDag	   *tobe = lfirst(lc);
+
+		dlist_foreach(queues, &backfill->queues)
+		{
+			FpQueue    *queue = dlist_container(FpQueue, backfill_node,
+												queues.cur);
+
+			if (queue->dag != tobe)
+				continue;
+			dlist_foreach_modify(runs, &queue->waiting)
+			{
+				FpRun	   *run = dlist_container(FpRun, waiting_node,
+												  runs.cur);
+				TimestampTz run_start = run->data_interval_start;
+				TimestampTz run_end = run->data_interval_end;
+
+				if (run_start >= end || run_end <= start)
+					continue;
+				drop_queued(model, run, message);
+				cancel_dependents(model, backfill, tobe, run_start, run_end,
+								  message);
+			}
+		}
+	}
+}
+
+
+/* ---- backfills ---- */
+
+void
+fp_run_life_take_backfill(FpModel *model, int64 backfill_id)
+{
+	FpBackfillRow *row = fp_backfill_store_get(backfill_id);
+	FpBackfill *backfill;
+	ListCell   *lc;
+
+	if (row == NULL || row->state != FP_BACKFILL_QUEUED ||
+		fp_model_backfill(model, backfill_id, false) != NULL)
+		return;
+	backfill = fp_model_backfill(model, backfill_id, true);
+	backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
+	backfill->stop_on_failure = row->stop_on_failure;
+	backfill->max_active_runs = row->max_active_runs;
+	backfill->priority = row->priority;
+	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
+								fp_clock_real());
+
+	foreach(lc, fp_run_store_of_backfill(backfill_id))
+	{
+		FpBackfillRunRow *run = lfirst(lc);
+
+		if (fp_model_run(model, run->run->run_id) != NULL)
+			continue;			/* under way meanwhile: left alone */
+		if (run->run->state == FP_RUN_QUEUED)
+			fp_run_life_enter(model, run->run, run->ordinal);
+		else if (fp_run_state_is_finished(run->run->state))
+			reprocess(model, run, backfill_id);
+	}
+	settle_backfill(model, backfill);
+}
+
+/*
+ * A finished run is cleared and queued again.  Its success, if it had any, no
+ * longer counts: what depends on it waits.
+ */
+static void
+reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
+{
+	FpRunRow   *run = row->run;
+
+	if (run->backfill_id == backfill_id)
+		return;					/* has run for this backfill already */
+	if (run->version != 0)
+	{
+		if (strcmp(row->action, "failed") == 0)
+		{
+			List	   *task_ids = failed_and_downstream(run);
+
+			if (task_ids != NIL)
+				(void) fp_run_store_clear(run->run_id, task_ids);
+		}
+		else
+			(void) fp_run_store_clear(run->run_id, NIL);
+	}
+	if (run->state == FP_RUN_SUCCESS)
+		fp_run_store_uncover(run->dag_id, run->data_interval_start,
+							 run->data_interval_end);
+	fp_run_store_requeue(run->run_id, backfill_id, fp_clock_real());
+	run->backfill_id = backfill_id;
+	run->state = FP_RUN_QUEUED;
+	fp_run_life_enter(model, run, row->ordinal);
+}
+
+/* The failed tasks of a run and all that follows them, by name. */
+static List *
+failed_and_downstream(const FpRunRow *run)
+{
+	List	   *tasks = fp_run_store_version_tasks(run->dag_id, run->version);
+	List	   *task_runs = fp_run_store_task_runs(run->run_id);
+	int			n = list_length(tasks);
+	FpGraph		graph = {0};
+	bool	   *seed = palloc0(sizeof(bool) * Max(1, n));
+	bool	   *reached = palloc0(sizeof(bool) * Max(1, n));
+	List	   *result = NIL;
+	ListCell   *lc;
+	ListCell   *lu;
+	int			i;
+
+	graph.ntasks = n;
+	foreach(lc, tasks)
+		graph.nedges += list_length(((FpTaskVersionRow *) lfirst(lc))->upstream);
+	graph.edge_from = palloc(sizeof(int) * Max(1, graph.nedges));
+	graph.edge_to = palloc(sizeof(int) * Max(1, graph.nedges));
+	graph.nedges = 0;
+	i = 0;
+	foreach(lc, tasks)
+	{
+		FpTaskVersionRow *task = lfirst(lc);
+		ListCell   *lr;
+
+		foreach(lu, task->upstream)
+		{
+			for (int from = 0; from < n; from++)
+			{
+				FpTaskVersionRow *other = list_nth(tasks, from);
+
+				if (strcmp(other->task_id, lfirst(lu)) != 0)
+					continue;
+				graph.edge_from[graph.nedges] = from;
+				graph.edge_to[graph.nedges++] = i;
+				break;
+			}
+		}
+		foreach(lr, task_runs)
+		{
+			FpTaskRunRow *row = lfirst(lr);
+
+			if (strcmp(row->task_id, task->task_id) == 0 &&
+				(row->state == FP_TASK_RUN_FAILED ||
+				 row->state == FP_TASK_RUN_UPSTREAM_FAILED ||
+				 row->state == FP_TASK_RUN_CANCELLED))
+				seed[i] = true;
+		}
+		i++;
+	}
+	fp_graph_downstream_set(&graph, seed, reached);
+	i = 0;
+	foreach(lc, tasks)
+	{
+		if (reached[i++])
+			result = lappend(result, ((FpTaskVersionRow *) lfirst(lc))->task_id);
+	}
+	return result;
+}
+
+void
+fp_run_life_pause_backfill(FpModel *model, int64 backfill_id)
+{
+	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
+
+	if (backfill == NULL || backfill->is_paused)
+		return;
+	backfill->is_paused = true;
+	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_PAUSED,
+								fp_clock_real());
+}
+
+void
+fp_run_life_resume_backfill(FpModel *model, int64 backfill_id)
+{
+	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
+	dlist_iter	iter;
+
+	if (backfill == NULL || !backfill->is_paused)
+		return;
+	backfill->is_paused = false;
+	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
+								fp_clock_real());
+	dlist_foreach(iter, &backfill->queues)
+		fp_model_mark_dirty(model,
+							dlist_container(FpQueue, backfill_node,
+											iter.cur)->dag);
+}
+
+void
+fp_run_life_cancel_backfill(FpModel *model, int64 backfill_id)
+{
+	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
+	List	   *runs = NIL;
+	ListCell   *lc;
+	dlist_iter	queues;
+	dlist_iter	iter;
+
+	if (backfill == NULL)
+		return;
+	backfill->is_cancelled = true;
+	dlist_foreach(queues, &backfill->queues)
+	{
+		FpQueue    *queue = dlist_container(FpQueue, backfill_node,
+											queues.cur);
+
+		dlist_foreach(iter, &queue->dag->runs)
+		{
+			FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
+
+			if (run->queue == queue)
+				runs = lappend(runs, run);
+		}
+	}
+	/* the backfill must outlive its last run's end */
+	backfill->nunfinished++;
+	foreach(lc, runs)
+		fp_run_life_cancel(model, lfirst(lc), "the backfill has been cancelled");
+	backfill->nunfinished--;
+	settle_backfill(model, backfill);
+}
+
+/* Ends a backfill whose runs have all ended. */
+static void
+settle_backfill(FpModel *model, FpBackfill *backfill)
+{
+	FpBackfillProgress progress;
+	FpBackfillState state = FP_BACKFILL_SUCCESS;
+
+	if (backfill->nunfinished > 0)
+		return;
+	if (backfill->is_cancelled)
+		state = FP_BACKFILL_CANCELLED;
+	else if (fp_backfill_store_progress(backfill->backfill_id, &progress) &&
+			 progress.success < progress.total)
+		state = FP_BACKFILL_FAILED;
+	fp_backfill_store_set_state(backfill->backfill_id, state,
+								fp_clock_real());
+	fp_model_remove_backfill(model, backfill);
+}

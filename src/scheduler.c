@@ -1,0 +1,316 @@
+/*-------------------------------------------------------------------------
+ *
+ * scheduler.c
+ *	  One a database: makes runs, follows their tasks, hands them to workers.
+ *
+ * Started by the launcher; leaves by itself where the extension is not
+ * installed, when it is dropped, and when a command needs the database to
+ * itself.  Sleeps until its latch is set (a task has ended, a session has
+ * committed a request, a worker has started or ended) or the next known time
+ * has come.
+ *
+ * A wake-up is one cycle and at most one transaction: what workers have done
+ * is collected from shared memory, requests of sessions are carried out, due
+ * runs are made, runs advance and end, ready tasks are chosen and their
+ * attempts recorded; then it commits, and only then hands the attempts over.
+ * Workers do not wait for their commits to reach disk; the cycle's commit, or
+ * a flush where there was nothing to commit, makes sure of them before
+ * anything is built upon them.
+ *
+ * Its memory (model.h) is a cache of the tables.  After any error it is
+ * thrown away and built anew, after reading from shared memory what workers
+ * hold, so that their attempts are taken over and not doubled.
+ *
+ * It takes no lock that a session can hold without a lock_timeout: sessions
+ * insert requests and do not update what the scheduler updates, but for
+ * dag_log and definitions, which it only reads.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "dispatch.h"
+#include "guc.h"
+#include "link.h"
+#include "model.h"
+#include "process.h"
+#include "requests.h"
+#include "run_life.h"
+#include "scheduler_cycle.h"
+#include "shmem.h"
+#include "spi_util.h"
+
+/* Waits for locks that a session may hold end after this long. */
+#define LOCK_TIMEOUT "1s"
+
+/* After an error the scheduler begins anew after this long. */
+#define ERROR_DELAY_MS 1000
+
+/* The longest sleep, so that a clock that has been moved is noticed. */
+#define MAX_SLEEP_MS 60000
+
+PGDLLEXPORT void fp_scheduler_main(Datum arg);
+
+static FpDatabaseSlot *slot = NULL;
+static uint32 generation;
+static bool is_installed = false;
+static MemoryContext cycle_context = NULL;
+
+static void attach(int index);
+static void detach(int code, Datum arg);
+static void connect_to_database(void);
+static void leave_if_asked(void);
+static long run_protected_cycle(FpModel **model);
+static void stop_cleanly(void);
+static void publish(FpModel *model, long timeout);
+static void set_problem(const char *problem);
+
+void
+fp_scheduler_main(Datum arg)
+{
+	FpModel    *model = NULL;
+
+	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	attach(DatumGetInt32(arg));
+	connect_to_database();
+	cycle_context = AllocSetContextCreate(TopMemoryContext, "flowpg cycle",
+										  ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		long		timeout = MAX_SLEEP_MS;
+
+		leave_if_asked();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (fp_enabled || model != NULL)
+		{
+			timeout = run_protected_cycle(&model);
+			timeout = Min(timeout, MAX_SLEEP_MS);
+		}
+		publish(model, timeout);
+		if (timeout != 0)
+			pgstat_report_stat(true);
+		fp_process_wait(timeout);
+	}
+}
+
+/*
+ * Takes the database's slot.  The launcher may have been replaced, and may
+ * have started another one meanwhile: the one with the slot's generation
+ * stays.
+ */
+static void
+attach(int index)
+{
+	bool		is_ours;
+
+	slot = &fp_shared->databases[index];
+	generation = fp_process_generation();
+	before_shmem_exit(detach, (Datum) 0);
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	is_ours = slot->generation == generation && slot->scheduler_pid == 0 &&
+		slot->database != InvalidOid;
+	if (is_ours)
+	{
+		slot->scheduler_pid = MyProcPid;
+		slot->scheduler_latch = MyLatch;
+		slot->is_starting = false;
+		slot->is_quiet = false;
+		slot->heartbeat = fp_clock_real();
+		slot->failed_at = fp_clock_real();	/* until we leave in good order */
+	}
+	LWLockRelease(fp_shared->lock);
+	if (!is_ours)
+		proc_exit(0);
+}
+
+static void
+detach(int code, Datum arg)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (slot->generation == generation)
+	{
+		slot->scheduler_pid = 0;
+		slot->scheduler_latch = NULL;
+		slot->is_starting = false;
+		slot->is_quiet = false;
+		slot->running_tasks = 0;
+		slot->wanted_workers = 0;
+		if (!slot->is_installed && slot->nholds == 0)
+			slot->database = InvalidOid;
+	}
+	LWLockRelease(fp_shared->lock);
+	fp_shmem_wake_launcher();
+}
+
+/*
+ * As the bootstrap superuser.  Ends the process where there is no extension.
+ */
+static void
+connect_to_database(void)
+{
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	fp_spi_pin_session();
+	fp_spi_pin_lock_timeout(LOCK_TIMEOUT);
+
+	fp_spi_begin_transaction(NULL);
+	is_installed = OidIsValid(fp_spi_extension_owner());
+	fp_spi_commit_transaction();
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->is_installed = is_installed;
+	/* whatever sessions asked for while nobody was here */
+	pg_atomic_write_u32(&slot->has_requests, 1);
+	LWLockRelease(fp_shared->lock);
+	if (!is_installed)
+		proc_exit(0);
+}
+
+static void
+leave_if_asked(void)
+{
+	bool		must_leave;
+	bool		is_held;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	is_held = slot->nholds > 0;
+	must_leave = is_held || slot->must_stop;
+	LWLockRelease(fp_shared->lock);
+
+	if (!must_leave && !ShutdownRequestPending)
+		return;
+	if (must_leave)
+		fp_dispatch_end_workers();
+	stop_cleanly();
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->failed_at = 0;
+	slot->must_stop = false;
+	LWLockRelease(fp_shared->lock);
+	proc_exit(0);
+}
+
+/*
+ * Notes that the attempts now open have not been cut off by a crash.  Where
+ * that cannot be noted (the extension is gone, the server is short of disk) it
+ * will look like one, which is no harm.
+ */
+static void
+stop_cleanly(void)
+{
+	PG_TRY();
+	{
+		fp_spi_begin_transaction(NULL);
+		if (OidIsValid(fp_spi_extension_owner()))
+			fp_run_store_end_instance();
+		fp_spi_commit_transaction();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+}
+
+/*
+ * One cycle.  An error ends it and throws the memory away; the next one
+ * begins with what the tables and shared memory say.
+ */
+static long
+run_protected_cycle(FpModel **model)
+{
+	MemoryContext volatile context = CurrentMemoryContext;
+	FpModel    *volatile current = *model;
+	volatile long timeout = 0;
+
+	MemoryContextSwitchTo(cycle_context);
+	PG_TRY();
+	{
+		if (current == NULL)
+		{
+			current = fp_model_new();
+			fp_cycle_load(current);
+		}
+		timeout = fp_cycle_run(current, slot);
+		set_problem(current->problem);
+	}
+	PG_CATCH();
+	{
+		char	   *message;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(cycle_context);
+		EmitErrorReport();
+		message = CopyErrorData()->message;
+		AbortCurrentTransaction();
+		FlushErrorState();
+		MemoryContextSwitchTo(cycle_context);
+		set_problem(message);
+		if (current != NULL)
+			fp_model_free(current);
+		current = NULL;
+		fp_dispatch_reset();
+		pg_atomic_write_u32(&slot->has_requests, 1);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		RESUME_INTERRUPTS();
+		timeout = ERROR_DELAY_MS;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(context);
+	MemoryContextReset(cycle_context);
+	*model = current;
+	return timeout;
+}
+
+/* For scheduler_status, and for flow_advance() to wait on. */
+static void
+publish(FpModel *model, long timeout)
+{
+	TimestampTz now = fp_clock_real();
+	TimestampTz at = fp_clock_now();
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->heartbeat = now;
+	slot->next_wake_at = TimestampTzPlusMilliseconds(now, timeout);
+	slot->active_runs = model != NULL ? model->nruns : 0;
+	slot->ready_tasks = model != NULL ? model->nready : 0;
+	slot->running_tasks = model != NULL ? model->nrunning : 0;
+	slot->is_quiet = model != NULL && fp_cycle_is_quiet(model, at) &&
+		pg_atomic_read_u32(&slot->has_requests) == 0;
+	slot->quiet_at = at;
+	LWLockRelease(fp_shared->lock);
+}
+
+static void
+set_problem(const char *problem)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	strlcpy(slot->problem, problem, FP_PROBLEM_SIZE);
+	LWLockRelease(fp_shared->lock);
+}

@@ -1,0 +1,383 @@
+/*-------------------------------------------------------------------------
+ *
+ * scheduler_cycle.c
+ *	  What a scheduler does when it starts, and at each wake-up.
+ *
+ * The way of a run through a cycle, from top to bottom of fp_cycle_run:
+ * results come in (collect_results), sessions' requests (fp_requests_apply),
+ * due runs are made (make_due_runs), runs end and others start (settle_runs),
+ * ready tasks are chosen and recorded (fp_dispatch_plan), the transaction
+ * commits, the attempts are handed over.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "backfill_store.h"
+#include "clock.h"
+#include "dispatch.h"
+#include "guc.h"
+#include "link.h"
+#include "requests.h"
+#include "run_life.h"
+#include "scheduler_cycle.h"
+#include "spi_util.h"
+#include "task_state.h"
+
+/* A running attempt that is to stop is reminded of it this often, ... */
+#define CANCEL_INTERVAL_MS 1000
+/* ... and its worker ended after so many times. */
+#define MAX_CANCELS 10
+
+/* No worker process could be started: try again after this long. */
+#define SHORTAGE_DELAY_MS 1000
+
+/* The cycle's transaction and its results. */
+typedef struct Cycle
+{
+	bool		in_transaction;
+	XLogRecPtr	lsn;			/* the last of workers' commits */
+} Cycle;
+
+static void begin_work(Cycle *cycle);
+static void collect_results(FpModel *model, Cycle *cycle);
+static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
+static void take_lost_attempt(FpModel *model, FpTask *task,
+							  const FpDone *done);
+static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
+static void settle_runs(FpModel *model, Cycle *cycle, TimestampTz now);
+static void remind_cancelled(FpModel *model);
+static TimestampTz next_due(FpModel *model);
+static TimestampTz next_timer(FpModel *model);
+static long next_wake(FpModel *model, bool has_shortage);
+static long milliseconds_until(TimestampTz at);
+
+void
+fp_cycle_load(FpModel *model)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *adopted;
+
+	/* shared memory first, tables after: see DESIGN, one live attempt */
+	adopted = fp_dispatch_adopt();
+
+	fp_spi_begin_transaction("flowpg: starting");
+	MemoryContextSwitchTo(context);
+	model->decided = fp_run_store_new_batch();
+	fp_model_load_pools(model);
+	fp_model_load_dags(model);
+	fp_run_life_restore(model, adopted);
+	fp_run_store_record_states(model->decided, fp_clock_real());
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(context);
+}
+
+long
+fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Cycle		cycle = {false, InvalidXLogRecPtr};
+	TimestampTz now = fp_clock_now();
+	FpTaskRunBatch *first = fp_run_store_new_batch();
+	FpTaskRunBatch *again = fp_run_store_new_batch();
+	List	   *planned = NIL;
+	bool		has_shortage;
+
+	model->decided = fp_run_store_new_batch();
+	collect_results(model, &cycle);
+	if (pg_atomic_exchange_u32(&slot->has_requests, 0) != 0)
+	{
+		begin_work(&cycle);
+		fp_requests_apply(model);
+	}
+	fp_task_state_wake_retries(model, now);
+	if (fp_enabled)
+		make_due_runs(model, &cycle, now);
+	settle_runs(model, &cycle, now);
+	remind_cancelled(model);
+
+	if (fp_enabled)
+		planned = fp_dispatch_plan(model, first, again);
+	if (model->decided->n > 0 || planned != NIL)
+	{
+		TimestampTz at = fp_clock_real();
+
+		begin_work(&cycle);
+		fp_run_store_record_states(model->decided, at);
+		fp_run_store_record_first(first, at);
+		fp_run_store_record_again(again, at);
+	}
+
+	if (cycle.in_transaction)
+	{
+		fp_spi_commit_transaction();
+		MemoryContextSwitchTo(context);
+	}
+	else if (cycle.lsn != InvalidXLogRecPtr)
+		XLogFlush(cycle.lsn);
+
+	fp_dispatch_hand_over(model, planned);
+	has_shortage = !fp_dispatch_tend_workers(model);
+	return next_wake(model, has_shortage);
+}
+
+bool
+fp_cycle_is_quiet(FpModel *model, TimestampTz at)
+{
+	return model->nready == 0 && model->nrunning == 0 &&
+		slist_is_empty(&model->dirty) && slist_is_empty(&model->ended) &&
+		next_due(model) > at && next_timer(model) > at;
+}
+
+/* When the next interval ends for which a run is to be made. */
+static TimestampTz
+next_due(FpModel *model)
+{
+	if (pairingheap_is_empty(&model->due))
+		return DT_NOEND;
+	return pairingheap_container(FpDag, due_node,
+								 pairingheap_first(&model->due))->next.end;
+}
+
+/* When the next task that waits for a time may go on. */
+static TimestampTz
+next_timer(FpModel *model)
+{
+	if (pairingheap_is_empty(&model->timers))
+		return DT_NOEND;
+	return pairingheap_container(FpTask, node,
+								 pairingheap_first(&model->timers))->retry_at;
+}
+
+/* The first thing of a cycle that needs the tables begins its transaction. */
+static void
+begin_work(Cycle *cycle)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	if (cycle->in_transaction)
+		return;
+	fp_spi_begin_transaction("flowpg: scheduling");
+	MemoryContextSwitchTo(context);
+	cycle->in_transaction = true;
+}
+
+
+/* ---- results ---- */
+
+static void
+collect_results(FpModel *model, Cycle *cycle)
+{
+	int			n;
+	FpDone	   *done = fp_dispatch_collect(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		take_result(model, cycle, &done[i]);
+	}
+}
+
+static void
+take_result(FpModel *model, Cycle *cycle, const FpDone *done)
+{
+	FpTask	   *task = fp_model_task_by_token(model, done->token);
+	FpRun	   *run;
+
+	cycle->lsn = Max(cycle->lsn, done->lsn);
+	if (task == NULL)
+		return;					/* of a run that has been given up */
+	run = task->run;
+	fp_model_set_token(model, task, 0);
+
+	switch (done->outcome)
+	{
+		case FP_OUTCOME_SUCCESS:
+			if (run->dag->row != NULL)
+				fp_dispatch_note_duration(run->dag->row->owner,
+										  done->duration);
+			task->crashes = 0;
+			fp_task_state_ended(model, task, FP_TASK_RUN_SUCCESS);
+			break;
+		case FP_OUTCOME_FAILED:
+			task->failures++;
+			task->crashes = 0;
+			if (done->will_retry)
+				fp_task_state_retry(model, task, done->retry_at);
+			else
+				fp_task_state_ended(model, task, FP_TASK_RUN_FAILED);
+			break;
+		case FP_OUTCOME_CANCELLED:
+			fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
+			break;
+		case FP_OUTCOME_LOST:
+			begin_work(cycle);
+			take_lost_attempt(model, task, done);
+			break;
+	}
+	if (run->is_cancelling)
+		fp_task_state_cancel_idle(model, run);
+}
+
+/*
+ * The worker is gone and has told nothing.  It may have recorded the end of
+ * the attempt just before; then the record counts.
+ */
+static void
+take_lost_attempt(FpModel *model, FpTask *task, const FpDone *done)
+{
+	FpRun	   *run = task->run;
+	const FpTaskDef *def = fp_model_task_def(task);
+	FpTaskRunState state;
+	TimestampTz retry_at = DT_NOBEGIN;
+
+	if (run->is_cancelling)
+		state = FP_TASK_RUN_CANCELLED;
+	else if (task->failures < def->retries)
+	{
+		state = FP_TASK_RUN_UP_FOR_RETRY;
+		retry_at = fp_clock_now() +
+			fp_task_state_retry_delay(def, task->failures + 1);
+	}
+	else
+		state = FP_TASK_RUN_FAILED;
+
+	if (!fp_run_store_fail_lost(run->run_id, def->task_id, done->map_index,
+								done->try_number, state, retry_at,
+								done->worker_pid,
+								done->has_begun
+								? "the worker was terminated while the task was running"
+								: "no worker could connect as the DAG's owner; the server log says why",
+								fp_clock_real()))
+	{
+		FpTaskRunRow *row = fp_run_store_task_run(run->run_id, def->task_id,
+												  done->map_index);
+
+		if (row == NULL)
+			elog(ERROR, "the row of task \"%s\" in run " INT64_FORMAT " is missing",
+				 def->task_id, run->run_id);
+		state = row->state;
+		retry_at = row->retry_at;
+	}
+	else
+		ereport(LOG,
+				(errmsg("flowpg worker of task \"%s\" of dag \"%s\" was terminated",
+						def->task_id, run->dag->dag_id),
+				 errdetail("Run " INT64_FORMAT ", try %d.", run->run_id,
+						   task->try_number)));
+
+	task->failures++;
+	if (state == FP_TASK_RUN_UP_FOR_RETRY)
+		fp_task_state_retry(model, task, retry_at);
+	else
+		fp_task_state_ended(model, task, state);
+}
+
+
+/* ---- runs ---- */
+
+static void
+make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now)
+{
+	while (!pairingheap_is_empty(&model->due))
+	{
+		FpDag	   *dag = pairingheap_container(FpDag, due_node,
+												pairingheap_first(&model->due));
+
+		if (dag->next.end > now)
+			break;
+		begin_work(cycle);
+		fp_run_life_make_due(model, dag, now);
+	}
+}
+
+/* Ends what has ended and starts what may, until neither brings the other. */
+static void
+settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
+{
+	while (!slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty))
+	{
+		CHECK_FOR_INTERRUPTS();
+		begin_work(cycle);
+		if (!slist_is_empty(&model->ended))
+			fp_run_life_end(model,
+							slist_container(FpRun, ended_node,
+											slist_pop_head_node(&model->ended)));
+		else
+		{
+			FpDag	   *dag = slist_container(FpDag, dirty_node,
+											  slist_pop_head_node(&model->dirty));
+
+			dag->is_dirty = false;
+			if (fp_enabled)
+				fp_run_life_start_queued(model, dag, now);
+		}
+	}
+}
+
+/*
+ * Attempts of runs that are being cancelled: code that swallows the cancel is
+ * told again, and its worker ended in the end.
+ */
+static void
+remind_cancelled(FpModel *model)
+{
+	TimestampTz now = fp_clock_real();
+	ListCell   *lc;
+
+	if (model->cancelling == NIL ||
+		!TimestampDifferenceExceeds(model->reminded_at, now,
+									CANCEL_INTERVAL_MS))
+		return;
+	model->reminded_at = now;
+	foreach(lc, model->cancelling)
+	{
+		FpRun	   *run = lfirst(lc);
+		bool		must_terminate = ++run->ncancels > MAX_CANCELS;
+
+		for (int i = 0; i < run->version->ntasks; i++)
+		{
+			if (run->tasks[i].token != 0)
+				(void) fp_dispatch_cancel(run->tasks[i].token,
+										  must_terminate);
+		}
+	}
+}
+
+
+/* ---- sleep ---- */
+
+static long
+next_wake(FpModel *model, bool has_shortage)
+{
+	long		result = INT_MAX;
+
+	/* a simulated time stands still: nothing comes due by waiting */
+	if (!fp_clock_is_simulated())
+		result = milliseconds_until(Min(next_due(model), next_timer(model)));
+	if (has_shortage)
+		result = Min(result, SHORTAGE_DELAY_MS);
+	if (model->cancelling != NIL)
+		result = Min(result, CANCEL_INTERVAL_MS);
+	return result;
+}
+
+static long
+milliseconds_until(TimestampTz at)
+{
+	TimestampTz now = fp_clock_real();
+
+	if (at <= now)
+		return 0;
+	if (at == DT_NOEND || at - now > (int64) INT_MAX * 1000)
+		return INT_MAX;
+	return (at - now + 999) / 1000;
+}

@@ -1,0 +1,281 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  Runs the tasks of one role in one database, one after the other.
+ *
+ * Started by a scheduler for a slot of shared memory; connected as the role
+ * that owns the DAGs, so that what its tasks run is that role's session.
+ * Takes attempts from its lane, and puts results there.  Kept until it has
+ * been idle for flowpg.worker_idle_timeout, is asked to leave, or any role has
+ * been changed (a session keeps some of the rights it began with).
+ *
+ * An attempt that a worker leaves behind when it is terminated is reported as
+ * lost by its exit callback.  After a crash of the server nothing is reported:
+ * the scheduler finds the attempt open in the tables.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "libpq/pqsignal.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "clock.h"
+#include "compat.h"
+#include "guc.h"
+#include "process.h"
+#include "shmem.h"
+#include "task_exec.h"
+
+PGDLLEXPORT void fp_worker_main(Datum arg);
+
+static FpWorkerSlot *slot = NULL;
+static FpLane *lane = NULL;
+static uint32 generation;
+static Oid	database;
+
+static FpAssignment assignment;
+static FpDone done;
+static bool must_retire = false;
+
+static void attach(int index);
+static void detach(int code, Datum arg);
+static void role_changed(Datum arg, int cacheid, uint32 hashvalue);
+static bool take_next(bool has_result);
+static void put_done(const FpDone *result);
+static bool wait_for_work(void);
+
+void
+fp_worker_main(Datum arg)
+{
+	bool		has_result = false;
+
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	attach(DatumGetInt32(arg));
+	BackgroundWorkerInitializeConnectionByOid(database, slot->role,
+											  BGWORKER_BYPASS_ROLELOGINCHECK);
+#if FP_HAVE_TRANSACTION_TIMEOUT
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
+	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
+	fp_task_exec_init();
+
+	for (;;)
+	{
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		CHECK_FOR_INTERRUPTS();
+		if (take_next(has_result))
+		{
+			fp_task_exec_run(&assignment, slot, &done);
+			has_result = true;
+			continue;
+		}
+		has_result = false;
+		if (must_retire || !wait_for_work())
+			break;
+	}
+	proc_exit(0);
+}
+
+/* Takes the slot that the scheduler has reserved, if it still is ours. */
+static void
+attach(int index)
+{
+	bool		is_ours;
+
+	slot = &fp_shared->workers[index];
+	generation = fp_process_generation();
+	before_shmem_exit(detach, (Datum) 0);
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	is_ours = slot->generation == generation &&
+		slot->state == FP_WORKER_STARTING;
+	if (is_ours)
+	{
+		slot->pid = MyProcPid;
+		slot->latch = MyLatch;
+		lane = &fp_shared->lanes[slot->lane];
+		database = slot->database;
+	}
+	LWLockRelease(fp_shared->lock);
+	if (!is_ours)
+		proc_exit(0);
+}
+
+/*
+ * Gives the slot back.  An attempt that was under way is lost; so is the next
+ * one of the lane where the worker did not even get to its loop (the role may
+ * not log in, or has no connection left): otherwise one worker after the
+ * other would be started for it, for ever.
+ */
+static void
+detach(int code, Datum arg)
+{
+	bool		is_ours;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	is_ours = slot->generation == generation && slot->pid == MyProcPid;
+	if (is_ours)
+	{
+		bool		has_begun = slot->state == FP_WORKER_BUSY &&
+			slot->current.token != 0;
+		const FpAssignment *lost = NULL;
+
+		if (has_begun)
+			lost = &slot->current;
+		else if (slot->state == FP_WORKER_STARTING && !slot->must_stop &&
+				 lane->head != lane->tail)
+			lost = &lane->ready[lane->tail++ % FP_LANE_SIZE];
+		if (lost != NULL)
+		{
+			memset(&done, 0, sizeof(done));
+			done.token = lost->token;
+			done.run_id = lost->run_id;
+			done.map_index = lost->map_index;
+			done.try_number = lost->try_number;
+			done.outcome = FP_OUTCOME_LOST;
+			done.has_begun = has_begun;
+			done.worker_pid = MyProcPid;
+			strlcpy(done.task_id, lost->task_id, FP_ID_SIZE);
+			put_done(&done);
+		}
+		slot->state = FP_WORKER_FREE;
+		slot->current.token = 0;
+		slot->cancel_token = 0;
+		slot->pid = 0;
+		slot->latch = NULL;
+	}
+	LWLockRelease(fp_shared->lock);
+
+	if (is_ours)
+	{
+		/* others may have waited for the slot */
+		for (int i = 0; i < FP_MAX_DATABASES; i++)
+		{
+			Latch	   *latch = NULL;
+
+			LWLockAcquire(fp_shared->lock, LW_SHARED);
+			if (fp_shared->databases[i].database == database ||
+				fp_shared->databases[i].wanted_workers > 0)
+				latch = fp_shared->databases[i].scheduler_latch;
+			LWLockRelease(fp_shared->lock);
+			if (latch != NULL)
+				SetLatch(latch);
+		}
+	}
+}
+
+static void
+role_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	must_retire = true;
+}
+
+/*
+ * Puts the result of the last attempt into the lane and takes the next
+ * attempt out of it, in one go.
+ */
+static bool
+take_next(bool has_result)
+{
+	bool		result = false;
+	Latch	   *scheduler = NULL;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (has_result)
+	{
+		FpDatabaseSlot *database_slot = fp_shmem_database(database, false);
+
+		put_done(&done);
+		if (database_slot != NULL)
+			scheduler = database_slot->scheduler_latch;
+	}
+	slot->current.token = 0;
+	slot->cancel_token = 0;
+	if (!slot->must_stop && !must_retire && lane->head != lane->tail)
+	{
+		assignment = lane->ready[lane->tail % FP_LANE_SIZE];
+		lane->tail++;
+		slot->current = assignment;
+		if (slot->state != FP_WORKER_BUSY)
+			slot->since = fp_clock_real();
+		slot->state = FP_WORKER_BUSY;
+		slot->started_at = fp_clock_real();
+		pg_atomic_write_u64(&slot->pages, 0);
+		pg_atomic_write_u64(&slot->rows_written, 0);
+		pg_atomic_write_u64(&slot->rows_expected, 0);
+		result = true;
+	}
+	else
+	{
+		if (slot->state != FP_WORKER_IDLE)
+			slot->since = fp_clock_real();
+		slot->state = FP_WORKER_IDLE;
+		if (slot->must_stop)
+			must_retire = true;
+	}
+	LWLockRelease(fp_shared->lock);
+
+	/*
+	 * A cancel request that was meant for the attempt before this one has
+	 * been sent under the lock, so it is here by now.
+	 */
+	if (result)
+		QueryCancelPending = false;
+	if (scheduler != NULL)
+		SetLatch(scheduler);
+	return result;
+}
+
+/* The scheduler sees to it that a lane never holds more than its size. */
+static void
+put_done(const FpDone *result)
+{
+	Assert(lane->done_head - lane->done_tail < FP_LANE_SIZE);
+	lane->done[lane->done_head % FP_LANE_SIZE] = *result;
+	lane->done_head++;
+}
+
+/* False: the worker has been idle for long enough. */
+static bool
+wait_for_work(void)
+{
+	TimestampTz idle_since = fp_clock_real();
+
+	pgstat_report_stat(true);
+	for (;;)
+	{
+		long		elapsed;
+		bool		has_work;
+
+		elapsed = TimestampDifferenceMilliseconds(idle_since,
+												  fp_clock_real());
+		if (elapsed >= fp_worker_idle_timeout)
+			return false;
+		fp_process_wait(fp_worker_idle_timeout - elapsed);
+
+		LWLockAcquire(fp_shared->lock, LW_SHARED);
+		has_work = lane->head != lane->tail || slot->must_stop;
+		LWLockRelease(fp_shared->lock);
+		if (has_work || must_retire || ConfigReloadPending)
+			return true;
+	}
+}
