@@ -558,10 +558,11 @@ show_progress(int64 backfill_id, char **shown, MemoryContext context)
 		bar[i] = (i + 1) * 100 <= percent * BAR_WIDTH ? '#' : '.';
 	bar[BAR_WIDTH] = '\0';
 	ereport(NOTICE,
-			(errmsg("backfill " INT64_FORMAT ": [%s] %3d %%  " INT64_FORMAT " of " INT64_FORMAT " runs, " INT64_FORMAT " failed, " INT64_FORMAT " running, %s%s",
+			(errmsg("backfill " INT64_FORMAT ": [%s] %3d %%  " INT64_FORMAT " of " INT64_FORMAT " runs, " INT64_FORMAT " failed, " INT64_FORMAT " running, %s",
 					backfill_id, bar, percent, done, progress.total,
 					progress.failed, progress.running,
-					progress.eta != NULL ? "eta " : progress.state,
-					progress.eta != NULL ? progress.eta : "")));
+					progress.eta != NULL ? psprintf("eta %s", progress.eta) :
+					strcmp(progress.state, "running") == 0 ? "eta not known" :
+					progress.state)));
 	return false;
 }

@@ -408,6 +408,7 @@ set_simulated_now(TimestampTz now)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 				 errmsg("timestamp out of range")));
+	tm.tm_isdst = 0;			/* else no offset is written */
 	EncodeDateTime(&tm, fsec, true, 0 /* UTC */ , NULL, USE_ISO_DATES, text);
 
 	value->val.sval.type = T_String;

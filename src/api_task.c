@@ -313,7 +313,9 @@ check_no_cycle(const FpTaskDef *task)
 	ListCell   *lc;
 	char	   *cycle;
 
-	if (!fp_task_store_has_downstream(task->dag_id, task->task_id))
+	/* to ask is much cheaper than to find the way */
+	if (!fp_task_store_has_downstream(task->dag_id, task->task_id) ||
+		!fp_task_store_is_above(task->dag_id, task->upstream, task->task_id))
 		return;
 
 	fp_task_store_edges_above(task->dag_id, task->upstream, &from, &to);

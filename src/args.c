@@ -31,9 +31,9 @@
 /* a value that is too long is shown up to here */
 #define SHOWN_CHARS 50
 
-static void null_argument(const char *argument) pg_attribute_noreturn();
-static void invalid_timestamp(const char *argument, Timestamp local)
-			pg_attribute_noreturn();
+pg_noreturn static void null_argument(const char *argument);
+pg_noreturn static void invalid_timestamp(const char *argument,
+										  Timestamp local);
 static bool has_control_character(const char *text);
 static char *shortened(const char *text);
 

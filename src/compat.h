@@ -86,6 +86,11 @@ fp_decode_datetime(char **field, int *ftype, int nfields, int *dtype,
 #define WaitEventExtensionNew(name) PG_WAIT_EXTENSION
 #endif
 
+/* 18: what does not return is marked in front of its declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* 18: PortalRun lost its run_once argument. */
 #if PG_VERSION_NUM < 180000
 #define fp_portal_run(portal, count, is_top, dest, altdest, qc) \

@@ -22,7 +22,7 @@
 #include "compat.h"
 #include "dag_rights.h"
 
-static void no_such_dag(const char *dag_id) pg_attribute_noreturn();
+pg_noreturn static void no_such_dag(const char *dag_id);
 
 
 FpDagRow *

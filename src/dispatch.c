@@ -383,7 +383,7 @@ static bool
 fits(FpModel *model, FpTask *task, Room *room)
 {
 	FpDag	   *dag = task->run->dag;
-	FpPool	   *pool = fp_model_task_def(task)->pool;
+	FpPool	   *pool = fp_model_task_spec(task)->pool;
 	Role	   *role;
 	MemoryContext previous;
 
@@ -396,7 +396,7 @@ fits(FpModel *model, FpTask *task, Room *room)
 		fp_model_put_task(model, task, &dag->blocked);
 		return false;
 	}
-	if (pool->used + fp_model_task_def(task)->pool_slots > pool->slots)
+	if (pool->used + fp_model_task_spec(task)->pool_slots > pool->slots)
 	{
 		fp_model_put_task(model, task, &pool->blocked);
 		return false;
@@ -432,7 +432,7 @@ assign(FpModel *model, FpTask *task, FpTaskRunBatch *first,
 	fp_model_set_token(model, task, token);
 	fp_run_store_batch_add(task->has_row ? again : first, run->run_id,
 						   run->dag->dag_id,
-						   fp_model_task_def(task)->task_id, -1,
+						   fp_model_task_spec(task)->task_id, -1,
 						   task->try_number, FP_TASK_RUN_RUNNING);
 	task->has_row = true;
 }
@@ -483,7 +483,7 @@ static void
 fill_assignment(FpAssignment *assignment, FpTask *task)
 {
 	FpRun	   *run = task->run;
-	const FpTaskDef *def = fp_model_task_def(task);
+	const FpTaskSpec *def = fp_model_task_spec(task);
 
 	assignment->token = task->token;
 	assignment->run_id = run->run_id;

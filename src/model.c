@@ -611,12 +611,12 @@ load_version(FpModel *model, FpDag *dag, int version, List *rows)
 	result->context = context;
 	result->version = version;
 	result->ntasks = list_length(rows);
-	result->tasks = palloc0(sizeof(FpTaskDef) * Max(1, result->ntasks));
+	result->tasks = palloc0(sizeof(FpTaskSpec) * Max(1, result->ntasks));
 	list_sort(rows, compare_task_ids);
 	foreach(lc, rows)
 	{
 		FpTaskVersionRow *row = lfirst(lc);
-		FpTaskDef  *task = &result->tasks[i++];
+		FpTaskSpec  *task = &result->tasks[i++];
 
 		task->task_id = pstrdup(row->task_id);
 		task->rule = fp_trigger_rule_parse(row->trigger_rule);
@@ -667,7 +667,7 @@ link_tasks(FpVersion *version, List *rows)
 	foreach(lc, rows)
 	{
 		FpTaskVersionRow *row = lfirst(lc);
-		FpTaskDef  *task = &version->tasks[i++];
+		FpTaskSpec  *task = &version->tasks[i++];
 
 		task->upstream = palloc(sizeof(int) *
 								Max(1, list_length(row->upstream)));
@@ -693,7 +693,7 @@ link_tasks(FpVersion *version, List *rows)
 	{
 		for (int u = 0; u < version->tasks[n].nupstream; u++)
 		{
-			FpTaskDef  *upstream;
+			FpTaskSpec  *upstream;
 
 			upstream = &version->tasks[version->tasks[n].upstream[u]];
 			upstream->downstream[upstream->ndownstream++] = n;
@@ -743,8 +743,8 @@ fp_model_remove_backfill(FpModel *model, FpBackfill *backfill)
 
 /* ---- tasks ---- */
 
-const FpTaskDef *
-fp_model_task_def(const FpTask *task)
+const FpTaskSpec *
+fp_model_task_spec(const FpTask *task)
 {
 	return &task->run->version->tasks[task->index];
 }
@@ -797,7 +797,7 @@ void
 fp_model_set_token(FpModel *model, FpTask *task, uint64 token)
 {
 	TokenEntry *entry;
-	const FpTaskDef *def = fp_model_task_def(task);
+	const FpTaskSpec *def = fp_model_task_spec(task);
 	int			change = token != 0 ? 1 : -1;
 
 	Assert((task->token != 0) == (token == 0));
@@ -889,8 +889,8 @@ compare_tasks(const pairingheap_node *a, const pairingheap_node *b, void *arg)
 
 	if (x->run->priority != y->run->priority)
 		return x->run->priority > y->run->priority ? 1 : -1;
-	order = -earlier_first(fp_model_task_def(x)->priority_weight,
-						   fp_model_task_def(y)->priority_weight);
+	order = -earlier_first(fp_model_task_spec(x)->priority_weight,
+						   fp_model_task_spec(y)->priority_weight);
 	if (order == 0)
 		order = earlier_first(x->run->ordinal, y->run->ordinal);
 	if (order == 0)

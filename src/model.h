@@ -33,7 +33,7 @@ typedef struct FpBackfill FpBackfill;
 typedef struct FpPool FpPool;
 
 /* One task of a version: what does not change while runs go on. */
-typedef struct FpTaskDef
+typedef struct FpTaskSpec
 {
 	char	   *task_id;
 	FpTriggerRule rule;
@@ -50,7 +50,7 @@ typedef struct FpTaskDef
 	int			pool_slots;
 	int			priority_weight;
 	bool		depends_on_past;
-} FpTaskDef;
+} FpTaskSpec;
 
 /* A definition that active runs use; freed with its last run. */
 typedef struct FpVersion
@@ -59,7 +59,7 @@ typedef struct FpVersion
 	int			version;
 	int			nruns;
 	int			ntasks;
-	FpTaskDef  *tasks;
+	FpTaskSpec  *tasks;
 	dlist_node	node;			/* in FpDag.versions */
 } FpVersion;
 
@@ -70,7 +70,7 @@ typedef struct FpVersion
 typedef struct FpTask
 {
 	FpRun	   *run;
-	int			index;			/* of its FpTaskDef */
+	int			index;			/* of its FpTaskSpec */
 	FpTaskRunState state;
 	bool		has_row;		/* flow.task_run has a row for it */
 	bool		waits_for_worker;	/* of its role; else of another limit */
@@ -253,6 +253,6 @@ extern void fp_model_take_task(FpModel *model, FpTask *task);
 extern void fp_model_make_ready(FpModel *model, FpTask *task);
 extern void fp_model_set_token(FpModel *model, FpTask *task, uint64 token);
 extern FpTask *fp_model_task_by_token(FpModel *model, uint64 token);
-extern const FpTaskDef *fp_model_task_def(const FpTask *task);
+extern const FpTaskSpec *fp_model_task_spec(const FpTask *task);
 
 #endif							/* FLOWPG_MODEL_H */

@@ -235,7 +235,7 @@ static void
 take_lost_attempt(FpModel *model, FpTask *task, const FpDone *done)
 {
 	FpRun	   *run = task->run;
-	const FpTaskDef *def = fp_model_task_def(task);
+	const FpTaskSpec *def = fp_model_task_spec(task);
 	FpTaskRunState state;
 	TimestampTz retry_at = DT_NOBEGIN;
 

@@ -94,7 +94,7 @@ fp_task_state_wake_retries(FpModel *model, TimestampTz now)
 }
 
 int64
-fp_task_state_retry_delay(const FpTaskDef *task, int failures)
+fp_task_state_retry_delay(const FpTaskSpec *task, int failures)
 {
 	int64		delay = task->retry_delay;
 	int64		limit = task->max_retry_delay > 0 ? task->max_retry_delay
@@ -155,7 +155,7 @@ fp_task_state_cancel_idle(FpModel *model, FpRun *run)
 static void
 decide(FpModel *model, FpTask *task, List **ended)
 {
-	const FpTaskDef *def = fp_model_task_def(task);
+	const FpTaskSpec *def = fp_model_task_spec(task);
 	FpTaskRunState state;
 
 	if (task->run->is_cancelling)
@@ -207,7 +207,7 @@ follow(FpModel *model, List *ended)
 	{
 		FpTask	   *task = list_nth(ended, n);
 		FpRun	   *run = task->run;
-		const FpTaskDef *def = fp_model_task_def(task);
+		const FpTaskSpec *def = fp_model_task_spec(task);
 
 		for (int d = 0; d < def->ndownstream; d++)
 		{

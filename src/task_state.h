@@ -38,7 +38,7 @@ extern void fp_task_state_wake_retries(FpModel *model, TimestampTz now);
  * microseconds.  With exponential backoff the delay doubles with each
  * failure, up to max_retry_delay, or a day (Airflow's rule and bound).
  */
-extern int64 fp_task_state_retry_delay(const FpTaskDef *task, int failures);
+extern int64 fp_task_state_retry_delay(const FpTaskSpec *task, int failures);
 
 /* success, failed or cancelled, from the leaves of a run that has ended */
 extern FpRunState fp_task_state_run_result(const FpRun *run);

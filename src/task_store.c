@@ -82,6 +82,17 @@ static FpStatement list_task_ids = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+static FpStatement is_above = {
+	"WITH RECURSIVE above (task_id) AS ("
+	" SELECT u FROM unnest($2) u"
+	" UNION"
+	" SELECT d.upstream_task_id FROM above a"
+	" JOIN flow.task_dependency d"
+	" ON d.dag_id = $1 AND d.downstream_task_id = a.task_id) "
+	"SELECT count(*) FROM above WHERE task_id = $3",
+	SPI_OK_SELECT, 3, {TEXTOID, TEXTARRAYOID, TEXTOID}
+};
+
 static FpStatement edges_above = {
 	"WITH RECURSIVE above (task_id) AS ("
 	" SELECT u FROM unnest($2) u"
@@ -177,6 +188,20 @@ fp_task_store_list(const char *dag_id)
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_execute(&list_task_ids, &args, fp_store_append_text, &result);
 	return result;
+}
+
+bool
+fp_task_store_is_above(const char *dag_id, List *task_ids,
+					   const char *task_id)
+{
+	FpStoreArgs args = {0};
+	int64		result = 0;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_args_add_texts(&args, task_ids);
+	fp_store_args_add_text(&args, task_id);
+	fp_store_execute(&is_above, &args, fp_store_keep_int64, &result);
+	return result > 0;
 }
 
 void

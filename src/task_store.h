@@ -46,6 +46,10 @@ extern List *fp_task_store_missing(const char *dag_id, List *task_ids);
 /* the task_ids of the DAG in order, as a List of char * */
 extern List *fp_task_store_list(const char *dag_id);
 
+/* whether a task is one of task_ids or stands above one of them */
+extern bool fp_task_store_is_above(const char *dag_id, List *task_ids,
+								   const char *task_id);
+
 /*
  * What stands above the given tasks, as two Lists of char * of the same
  * length: edge n goes from the nth upstream task to the nth downstream task.

@@ -40,6 +40,9 @@ typedef struct FpUpsertDef
 	const char *on_row_error;
 } FpUpsertDef;
 
+/* an error for a name that is none */
+extern FpUpsertMode fp_upsert_mode_parse(const char *mode);
+
 /*
  * Checks a definition (the caller has set the DAG's search_path and owner):
  * source and target exist, columns match by name, key has a unique index,

@@ -78,14 +78,17 @@ FROM (
         r.queued_at AS waiting_since, r.run_id
     FROM flow.dag_run r
     WHERE r.state OPERATOR(pg_catalog.=) 'queued'
-        AND (r.run_type OPERATOR(pg_catalog.=) 'scheduled'
-            OR (r.run_type OPERATOR(pg_catalog.=) 'triggered'
-                AND r.parent_run_id IS NULL)
-            OR EXISTS (
-                SELECT FROM flow.backfill_run b
+        AND CASE
+            WHEN r.backfill_id IS NULL
+            THEN r.run_type OPERATOR(pg_catalog.=) 'scheduled'
+                OR (r.run_type OPERATOR(pg_catalog.=) 'triggered'
+                    AND r.parent_run_id IS NULL)
+            -- of another DAG's backfill, which may be another owner's
+            ELSE NOT EXISTS (
+                SELECT FROM flow.backfill b
                 WHERE b.backfill_id OPERATOR(pg_catalog.=) r.backfill_id
-                    AND b.run_id OPERATOR(pg_catalog.=) r.run_id
-                    AND b.action OPERATOR(pg_catalog.=) 'cascade'))
+                    AND b.dag_id OPERATOR(pg_catalog.=) r.dag_id)
+        END
     UNION ALL
     SELECT n.dag_id, v.data_interval_start, v.data_interval_end,
         v.waiting_since, NULL
@@ -161,18 +164,22 @@ SELECT r.run_id, r.dag_id, k.task_id,
     greatest(t.pages, w.pages) AS pages,
     CASE
         WHEN r.state OPERATOR(pg_catalog.=) 'queued' THEN coalesce(
-            (SELECT 'asis: ' OPERATOR(pg_catalog.||)
-                    pg_catalog.string_agg(s.asis_dag, ', ' ORDER BY s.asis_dag)
-             FROM flow.dependency_status s
-             WHERE s.run_id OPERATOR(pg_catalog.=) r.run_id AND NOT s.satisfied),
             (SELECT 'backfill: paused' FROM flow.backfill b
              WHERE b.backfill_id OPERATOR(pg_catalog.=) r.backfill_id
                 AND b.state OPERATOR(pg_catalog.=) 'paused'),
+            (SELECT CASE
+                    WHEN pg_catalog.bool_or(d.is_paused) THEN 'dag: paused'
+                    ELSE 'asis: ' OPERATOR(pg_catalog.||)
+                        pg_catalog.string_agg(s.asis_dag, ', ' ORDER BY s.asis_dag)
+                        FILTER (WHERE NOT s.satisfied)
+                END
+             FROM flow.dependency_status s
+                JOIN flow.dag d ON d.dag_id OPERATOR(pg_catalog.=) s.tobe_dag
+             WHERE s.run_id OPERATOR(pg_catalog.=) r.run_id),
             (SELECT 'dag: paused' FROM flow.dag d
              WHERE d.dag_id OPERATOR(pg_catalog.=) r.dag_id AND d.is_paused
-                AND (r.run_type OPERATOR(pg_catalog.=) 'scheduled'
-                    OR (r.run_type OPERATOR(pg_catalog.=) 'triggered'
-                        AND r.parent_run_id IS NULL))),
+                AND r.run_type OPERATOR(pg_catalog.=) 'scheduled'
+                AND r.backfill_id IS NULL),
             'run: queued')
         WHEN r.state OPERATOR(pg_catalog.<>) 'running' THEN NULL
         WHEN t.state IS NULL THEN coalesce(
