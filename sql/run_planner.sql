@@ -3,6 +3,7 @@
 -- runs here: flowpg.enabled is off and the time stands at 2024-06-01 00:00 UTC.
 SET timezone = 'UTC';
 SET datestyle = 'ISO, YMD';
+SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS flowpg;
 RESET client_min_messages;
@@ -179,7 +180,8 @@ SELECT * FROM flow_preview_backfill('b_zurich', '2024-03-30', '2024-04-01', chun
 CALL make_dag('b_states', '@daily', '2024-01-01');
 INSERT INTO flow.dag_run (dag_id, run_type, logical_date, data_interval_start, data_interval_end, state, queued_at)
 SELECT 'b_states', 'scheduled', day, day, day + interval '1 day', state, day
-FROM (SELECT state, '2024-01-01'::timestamptz + n * interval '1 day' AS day FROM unnest(ARRAY['queued', 'running', 'success', 'failed', 'cancelled']) WITH ORDINALITY AS s (state, n)) d;
+FROM (SELECT state, '2024-01-01'::timestamptz + n * interval '1 day' AS day
+    FROM unnest(ARRAY['queued', 'running', 'success', 'failed', 'cancelled']) WITH ORDINALITY AS s (state, n)) d;
 -- runs by hand and those that a task asked for do not stand for an interval
 CALL make_run('b_states', 'manual', 'success', '2024-01-01', '2024-01-02');
 INSERT INTO flow.dag_run (dag_id, run_type, logical_date, data_interval_start, data_interval_end, state, queued_at, parent_run_id)
@@ -306,7 +308,8 @@ SELECT flow_backfill('c_raw', span => '[2024-05-19 22:00+00,2024-05-21 12:00+00)
 SELECT dag_id, count(*), min(data_interval_start), max(data_interval_end), min(ordinal), max(ordinal)
 FROM last_backfill WHERE dag_id = 'c_raw' GROUP BY dag_id;
 SELECT * FROM last_backfill WHERE dag_id <> 'c_raw' ORDER BY ordinal;
-SELECT * FROM flow.dependency_status WHERE tobe_dag LIKE 'c\_%' AND run_id IS NOT NULL ORDER BY 1, 2, 3;
+SELECT tobe_dag, asis_dag, data_interval_start, data_interval_end, satisfied, run_id IS NOT NULL AS has_run
+FROM flow.dependency_status WHERE tobe_dag LIKE 'c\_%' ORDER BY 1, 2, 3;
 -- without cascade, and where nothing of the DAG itself is run
 SELECT flow_backfill('c_raw', span => '[2024-05-10 22:00+00,2024-05-11 00:00+00)', cascade => false) IS NOT NULL;
 SELECT dag_id, data_interval_start, action FROM last_backfill ORDER BY ordinal;
@@ -398,6 +401,49 @@ SELECT dag_id, state, tasks_done, tasks_total, duration FROM flow.run_status
 WHERE dag_id = 'by_hand' ORDER BY run_id;
 SELECT dag_id, task_id, map_index, state, waits_for FROM flow.task_status
 WHERE dag_id IN ('by_hand', 'c_day') AND run_state = 'queued' ORDER BY run_id;
-SELECT state, problem FROM flow.scheduler_status;
+-- a run under way: what has begun, what waits and for what
+INSERT INTO flow.task_version (dag_id, version, task_id, operator, trigger_rule, params, upstream, retries, retry_delay,
+    retry_exponential_backoff, pool, pool_slots, priority_weight, depends_on_past)
+SELECT 'b_past', 1, t, 'sql', 'all_success', '{}', u, 0, '0', false, 'default', 1, 1, t = 'f'
+FROM (VALUES ('a', '{}'::text[]), ('b', '{}'), ('c', '{a}'), ('d', '{b,a}'), ('e', '{}'), ('f', '{a}'), ('g', '{a}')) v (t, u);
+CALL make_run('b_past', 'scheduled', 'success', '2024-01-01', '2024-01-02');
+CALL make_run('b_past', 'scheduled', 'running', '2024-01-02', '2024-01-03');
+UPDATE flow.dag_run SET version = 1, started_at = queued_at WHERE dag_id = 'b_past' AND state = 'running';
+INSERT INTO flow.task_run (run_id, dag_id, task_id, try_number, state, started_at, ended_at, rows_written, retry_at)
+SELECT run_id, dag_id, v.* FROM flow.dag_run, (VALUES
+    ('a', 2, 'success', '2024-01-03 00:00+00'::timestamptz, '2024-01-03 00:01+00'::timestamptz, 7, NULL::timestamptz),
+    ('b', 1, 'up_for_retry', '2024-01-03 00:00+00', '2024-01-03 00:02+00', 0, '2024-01-03 00:07+00'),
+    ('e', 1, 'queued', NULL, NULL, 0, NULL),
+    ('gone', 1, 'removed', '2024-01-03 00:00+00', '2024-01-03 00:00+00', 1, NULL)) v
+WHERE dag_id = 'b_past' AND dag_run.state = 'running';
+INSERT INTO flow.attempt_history (run_id, dag_id, task_id, map_index, try_number, state, started_at, ended_at, sqlstate, message)
+SELECT run_id, dag_id, 'a', -1, 1, 'failed', queued_at, queued_at, '22012', 'division by zero'
+FROM flow.dag_run WHERE dag_id = 'b_past' AND state = 'running';
+SELECT task_id, state, try_number, CASE WHEN ended_at IS NOT NULL THEN duration END AS duration, rows_written, pages,
+    regexp_replace(waits_for, 'run: \d+', 'run: N') AS waits_for
+FROM flow.task_status WHERE dag_id = 'b_past' AND run_state = 'running' ORDER BY task_id;
+SELECT task_id, try_number, state, sqlstate, message FROM flow.task_attempt WHERE dag_id = 'b_past' ORDER BY 1, 2;
+SELECT run_type, state, tasks_done, tasks_total FROM flow.run_status WHERE dag_id = 'b_past' ORDER BY logical_date;
+SELECT * FROM flow.dag_stats WHERE dag_id = 'b_past';
+SELECT dag_id, last_run_state, last_logical_date, queued, running, success, failed
+FROM flow.dag_status WHERE dag_id IN ('b_past', 'b_states') ORDER BY dag_id;
+-- a backfill under way: a run that was there counts once the backfill has it
+SELECT max(backfill_id) AS id FROM flow.backfill WHERE dag_id = 'b_covered' \gset
+UPDATE flow.backfill SET state = 'running' WHERE backfill_id = :id;
+SELECT state, total, success, failed, running, pending, percent, eta FROM flow.backfill_status WHERE backfill_id = :id;
+UPDATE flow.dag_run SET backfill_id = :id, state = 'failed' WHERE dag_id = 'b_covered' AND logical_date = '2024-01-02';
+UPDATE flow.dag_run SET state = 'success', started_at = '2024-01-02 00:00:00+00', ended_at = '2024-01-02 00:00:10+00'
+WHERE dag_id = 'b_covered' AND logical_date = '2024-01-01';
+UPDATE flow.dag_run SET state = 'running' WHERE dag_id = 'b_covered' AND logical_date = '2024-01-05';
+SELECT state, total, success, failed, running, pending, percent, eta FROM flow.backfill_status WHERE backfill_id = :id;
+-- a DAG without a schedule shows the interval that one asis has and the other has not
+SELECT tobe_dag, asis_dag, data_interval_start, data_interval_end, satisfied FROM flow.dependency_status WHERE tobe_dag = 's_tobe';
+CALL make_run('s_a', 'scheduled', 'success', '2024-05-01 20:00+00', '2024-05-01 21:00+00');
+INSERT INTO flow.coverage VALUES ('s_a', '{[2024-05-01 20:00+00,2024-05-01 21:00+00)}'),
+    ('s_b', '{[2024-04-01 15:00+00,2024-05-02 15:00+00)}');
+SELECT tobe_dag, asis_dag, data_interval_start, data_interval_end, satisfied
+FROM flow.dependency_status WHERE tobe_dag = 's_tobe' ORDER BY asis_dag;
+
+SELECT problem FROM flow.scheduler_status;
 SELECT count(*) FROM flow.worker_status;
 SELECT count(*) FROM flow.running;

@@ -40,7 +40,7 @@ SELECT w.run_id, w.dag_id, w.task_id, w.pid AS worker_pid, w.started_at,
             (w.rows_expected OPERATOR(pg_catalog.-) w.rows_written)::double precision
             OPERATOR(pg_catalog./) r.rows_per_second::double precision))
     END AS eta,
-    w.map_index, w.try_number
+    w.map_index, w.try_number, w.role
 FROM flow.worker_slots() w
     CROSS JOIN LATERAL (
         SELECT pg_catalog.round(w.rows_written::numeric OPERATOR(pg_catalog./)

@@ -1,0 +1,344 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_def.c
+ *	  Definitions of paged upserts: checked, and kept as jsonb.
+ *
+ * Runs in the session that defines a DAG, as the DAG's owner and with its
+ * search_path.  What this file lets pass can still fail when it runs, for
+ * tables change; it uses the same look-ups then (upsert_shape.c).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/varlena.h"
+
+#include "upsert.h"
+#include "upsert_shape.h"
+#include "user_sql.h"
+
+static const char *const mode_names[] = {
+	[FP_UPSERT_UPSERT] = "upsert",
+	[FP_UPSERT_APPEND] = "append",
+	[FP_UPSERT_REPLACE] = "replace",
+};
+
+static void check_values(const FpUpsertDef *def);
+static void refuse_unsupported(bool is_given, const char *argument,
+							   const char *hint);
+static void push_text(JsonbParseState **state, const char *name,
+					  const char *value);
+static void push_list(JsonbParseState **state, const char *name,
+					  const List *list);
+static void push_int(JsonbParseState **state, const char *name, int value);
+static void push_bool(JsonbParseState **state, const char *name, bool value);
+static void push_key(JsonbParseState **state, const char *name);
+static JsonbValue *find_value(Jsonb *params, const char *name,
+							  JsonbValue *buffer);
+static char *get_text(Jsonb *params, const char *name);
+static List *get_list(Jsonb *params, const char *name);
+static int	get_int(Jsonb *params, const char *name, int if_missing);
+static bool get_bool(Jsonb *params, const char *name);
+
+
+FpUpsertMode
+fp_upsert_mode_parse(const char *mode)
+{
+	for (int i = 0; i < lengthof(mode_names); i++)
+	{
+		if (strcmp(mode_names[i], mode) == 0)
+			return (FpUpsertMode) i;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("mode \"%s\" of an upsert is not recognized", mode),
+			 errhint("Use \"upsert\", \"append\" or \"replace\".")));
+	return FP_UPSERT_UPSERT;	/* keep compiler quiet */
+}
+
+void
+fp_upsert_check(const FpUpsertDef *def, bool check_names)
+{
+	FpUpsertShape *shape;
+	char	   *missing_index;
+	List	   *names;
+
+	check_values(def);
+
+	if (!check_names)
+	{
+		/* a name needs no checking, a query must at least be one */
+		if (!SplitIdentifierString(pstrdup(def->source), '.', &names))
+			(void) fp_user_sql_describe(def->source, "source", false);
+		(void) textToQualifiedNameList(cstring_to_text(def->target));
+		return;
+	}
+
+	shape = fp_upsert_shape_make(def);
+	fp_upsert_shape_check_rights(shape);
+
+	missing_index = fp_upsert_shape_missing_index(shape);
+	if (missing_index != NULL)
+		ereport(WARNING,
+				(errmsg("no index of source \"%s\" has the page order (%s)",
+						def->source, fp_upsert_shape_names(shape->order)),
+				 errdetail("Each run will read the whole table and sort it."),
+				 errhint("%s", missing_index)));
+}
+
+Jsonb *
+fp_upsert_to_jsonb(const FpUpsertDef *def)
+{
+	JsonbParseState *state = NULL;
+
+	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	push_text(&state, "source", def->source);
+	push_text(&state, "target", def->target);
+	push_list(&state, "key", def->key);
+	push_list(&state, "page_by", def->page_by);
+	push_int(&state, "page_size", def->page_size);
+	push_text(&state, "mode", mode_names[def->mode]);
+	push_text(&state, "replace_where", def->replace_where);
+	push_bool(&state, "incremental", def->is_incremental);
+	push_list(&state, "update_columns", def->update_columns);
+	push_int(&state, "parallel_pages", def->parallel_pages);
+	push_text(&state, "lookback", def->lookback);
+	push_bool(&state, "delete_missing", def->delete_missing);
+	push_bool(&state, "create_partition", def->create_partition);
+	push_text(&state, "on_row_error", def->on_row_error);
+	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+}
+
+/*
+ * In the current context.  What is missing has the default that
+ * flow_add_upsert gives it.
+ */
+FpUpsertDef *
+fp_upsert_from_jsonb(Jsonb *params)
+{
+	FpUpsertDef *def = palloc0(sizeof(FpUpsertDef));
+	char	   *mode = get_text(params, "mode");
+
+	def->source = get_text(params, "source");
+	def->target = get_text(params, "target");
+	if (def->source == NULL || def->target == NULL)
+		elog(ERROR, "the parameters of an upsert lack source or target");
+	def->key = get_list(params, "key");
+	def->page_by = get_list(params, "page_by");
+	def->page_size = get_int(params, "page_size", 10000);
+	def->mode = mode == NULL ? FP_UPSERT_UPSERT : fp_upsert_mode_parse(mode);
+	def->replace_where = get_text(params, "replace_where");
+	def->is_incremental = get_bool(params, "incremental");
+	def->update_columns = get_list(params, "update_columns");
+	def->parallel_pages = get_int(params, "parallel_pages", 1);
+	def->lookback = get_text(params, "lookback");
+	def->delete_missing = get_bool(params, "delete_missing");
+	def->create_partition = get_bool(params, "create_partition");
+	def->on_row_error = get_text(params, "on_row_error");
+	if (def->on_row_error == NULL)
+		def->on_row_error = "stop";
+	return def;
+}
+
+/*
+ * What can be said of the arguments without looking at any table.
+ */
+static void
+check_values(const FpUpsertDef *def)
+{
+	if (def->page_size < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("page_size %d of an upsert is less than 1",
+						def->page_size),
+				 errhint("A page of 10000 rows suits most tables.")));
+	if (def->parallel_pages < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parallel_pages %d of an upsert is less than 1",
+						def->parallel_pages),
+				 errhint("Use 1, for one page at a time.")));
+	if (strcmp(def->on_row_error, "stop") != 0 &&
+		strcmp(def->on_row_error, "keep") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_row_error \"%s\" of an upsert is not recognized",
+						def->on_row_error),
+				 errhint("Use \"stop\" or \"keep\".")));
+	if (def->replace_where != NULL && def->mode != FP_UPSERT_REPLACE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("replace_where is given for an upsert in mode \"%s\"",
+						mode_names[def->mode]),
+				 errhint("It belongs to mode \"replace\".")));
+	if (def->update_columns != NIL && def->mode != FP_UPSERT_UPSERT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("update_columns is given for an upsert in mode \"%s\"",
+						mode_names[def->mode]),
+				 errhint("It belongs to mode \"upsert\"; the others update no rows.")));
+
+	refuse_unsupported(def->mode == FP_UPSERT_REPLACE, "mode = 'replace'",
+					   "Use a sql task that deletes and inserts in one transaction.");
+	refuse_unsupported(def->is_incremental, "incremental = true",
+					   "Give a SELECT that chooses its rows by run.data_interval_start and run.data_interval_end as source.");
+	refuse_unsupported(def->parallel_pages > 1, "parallel_pages > 1",
+					   "Use parallel_pages = 1, and tasks of their own for parts of the source.");
+	refuse_unsupported(def->lookback != NULL, "lookback",
+					   "Give a SELECT that begins so much before run.data_interval_start as source.");
+	refuse_unsupported(def->delete_missing, "delete_missing = true",
+					   "Use a sql task that deletes what the source does not have.");
+	refuse_unsupported(def->create_partition, "create_partition = true",
+					   "Use a sql task upstream that creates the partition.");
+	refuse_unsupported(strcmp(def->on_row_error, "keep") == 0,
+					   "on_row_error = 'keep'",
+					   "Use 'stop'; a retry goes on from the page that failed.");
+}
+
+static void
+refuse_unsupported(bool is_given, const char *argument, const char *hint)
+{
+	if (is_given)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s is not supported yet for an upsert", argument),
+				 errhint("%s", hint)));
+}
+
+/* NULL and empty lists are left out */
+static void
+push_text(JsonbParseState **state, const char *name, const char *value)
+{
+	JsonbValue	v;
+
+	if (value == NULL)
+		return;
+	push_key(state, name);
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, value);
+	v.val.string.len = strlen(value);
+	(void) pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_list(JsonbParseState **state, const char *name, const List *list)
+{
+	ListCell   *lc;
+
+	if (list == NIL)
+		return;
+	push_key(state, name);
+	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	foreach(lc, list)
+	{
+		JsonbValue	v;
+
+		v.type = jbvString;
+		v.val.string.val = lfirst(lc);
+		v.val.string.len = strlen(v.val.string.val);
+		(void) pushJsonbValue(state, WJB_ELEM, &v);
+	}
+	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+static void
+push_int(JsonbParseState **state, const char *name, int value)
+{
+	JsonbValue	v;
+
+	push_key(state, name);
+	v.type = jbvNumeric;
+	v.val.numeric = int64_to_numeric(value);
+	(void) pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_bool(JsonbParseState **state, const char *name, bool value)
+{
+	JsonbValue	v;
+
+	push_key(state, name);
+	v.type = jbvBool;
+	v.val.boolean = value;
+	(void) pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_key(JsonbParseState **state, const char *name)
+{
+	JsonbValue	k;
+
+	k.type = jbvString;
+	k.val.string.val = unconstify(char *, name);
+	k.val.string.len = strlen(name);
+	(void) pushJsonbValue(state, WJB_KEY, &k);
+}
+
+/* NULL: missing or null */
+static JsonbValue *
+find_value(Jsonb *params, const char *name, JsonbValue *buffer)
+{
+	JsonbValue *value;
+
+	value = getKeyJsonValueFromContainer(&params->root, name, strlen(name),
+										 buffer);
+	return value == NULL || value->type == jbvNull ? NULL : value;
+}
+
+static char *
+get_text(Jsonb *params, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = find_value(params, name, &buffer);
+
+	if (value == NULL || value->type != jbvString)
+		return NULL;
+	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+static List *
+get_list(Jsonb *params, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = find_value(params, name, &buffer);
+	List	   *list = NIL;
+
+	if (value == NULL || value->type != jbvBinary ||
+		!JsonContainerIsArray(value->val.binary.data))
+		return NIL;
+	for (uint32 i = 0; i < JsonContainerSize(value->val.binary.data); i++)
+	{
+		JsonbValue *element;
+
+		element = getIthJsonbValueFromContainer(value->val.binary.data, i);
+		if (element->type == jbvString)
+			list = lappend(list, pnstrdup(element->val.string.val,
+										  element->val.string.len));
+	}
+	return list;
+}
+
+static int
+get_int(Jsonb *params, const char *name, int if_missing)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = find_value(params, name, &buffer);
+
+	if (value == NULL || value->type != jbvNumeric)
+		return if_missing;
+	return DatumGetInt32(DirectFunctionCall1(numeric_int4,
+											 NumericGetDatum(value->val.numeric)));
+}
+
+static bool
+get_bool(Jsonb *params, const char *name)
+{
+	JsonbValue	buffer;
+	JsonbValue *value = find_value(params, name, &buffer);
+
+	return value != NULL && value->type == jbvBool && value->val.boolean;
+}

@@ -1,0 +1,116 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_shape.h
+ *	  What an upsert reads and writes: its definition, looked up in the
+ *	  catalogs.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_UPSERT_SHAPE_H
+#define FLOWPG_UPSERT_SHAPE_H
+
+#include "access/attnum.h"
+#include "nodes/pg_list.h"
+#include "nodes/plannodes.h"
+
+#include "upsert.h"
+
+/* Comparison operators of a column, as SQL that names them with schema. */
+typedef struct FpUpsertOperators
+{
+	char	   *less;
+	char	   *less_equal;
+	char	   *equal;
+	char	   *greater_equal;
+	char	   *greater;
+} FpUpsertOperators;
+
+/* A column of the source, and the column of that name in the target. */
+typedef struct FpUpsertColumn
+{
+	char	   *name;
+	char	   *quoted;			/* name as SQL */
+
+	/* in the source; domains are their base type */
+	Oid			source_type;
+	Oid			source_collation;
+	bool		is_not_null;	/* a constraint of a plain table says so */
+	FpUpsertOperators source_ops;	/* of columns of the page order only */
+
+	/* in the target */
+	AttrNumber	attnum;
+	Oid			target_type;	/* domains are their base type */
+	Oid			target_collation;
+	char	   *cast;			/* "::type" that makes a value of the source
+								 * comparable with the target's; "" for none */
+	char	   *collate;		/* " COLLATE x" for the same; "" for none */
+	FpUpsertOperators target_ops;	/* of columns of the key only */
+	bool		is_same_order;	/* both sides sort and compare alike, without
+								 * a cast, so that an index of either serves */
+	bool		is_compared_as_text;	/* see compare_as_text() */
+
+	/* what is done with it */
+	bool		is_key;
+	bool		is_inserted;
+	bool		is_updated;
+} FpUpsertColumn;
+
+typedef struct FpUpsertShape
+{
+	FpUpsertMode mode;
+	int			page_size;
+
+	/* the source: what may stand in FROM before an alias */
+	char	   *source;
+	Oid			source_relid;	/* InvalidOid: a SELECT */
+	char		source_relkind;
+	bool		is_source_key_unique;	/* no page holds a key twice */
+	bool		is_row_compared;	/* (a, b) > ($1, $2), not a >= $1 AND ... */
+
+	/* the target */
+	char	   *target_name;	/* as the definition has it, for errors */
+	char	   *target;			/* as SQL */
+	Oid			target_relid;
+	char		target_relkind;
+	bool		has_identity_always;	/* among the columns inserted */
+	bool		is_citus;
+	bool		is_key_order;	/* the page order is the key, in the order of
+								 * the target's index: a page is a range of
+								 * the target, too */
+	bool		is_descending;	/* pages are taken from the last to the first */
+
+	List	   *columns;		/* FpUpsertColumn *, in the source's order */
+	List	   *order;			/* those of the page order: page_by, key */
+	List	   *key;			/* those of the key */
+	bool		has_updated;	/* some column is_updated */
+} FpUpsertShape;
+
+/*
+ * Looks up a definition's names as the current user with the current
+ * search_path and raises an error for what cannot work.  In the current
+ * memory context; locks on source and target stay until the transaction ends.
+ */
+extern FpUpsertShape *fp_upsert_shape_make(const FpUpsertDef *def);
+
+/*
+ * Whether the current user may do with source and target what the upsert
+ * does; an error where not.
+ */
+extern void fp_upsert_shape_check_rights(const FpUpsertShape *shape);
+
+/*
+ * The CREATE INDEX that a table lacks for its page order; NULL where there is
+ * one, and for sources that are not tables.
+ */
+extern char *fp_upsert_shape_missing_index(const FpUpsertShape *shape);
+
+/*
+ * Makes the shape read from a table that holds the source's rows.
+ */
+extern void fp_upsert_shape_set_spilled(FpUpsertShape *shape,
+										const char *table);
+
+/* the names of columns as a list for people: a, b */
+extern char *fp_upsert_shape_names(const List *columns);
+
+#endif							/* FLOWPG_UPSERT_SHAPE_H */

@@ -1,0 +1,669 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_sql.c
+ *	  The statements of a paged upsert.
+ *
+ * A page is joined with the target before anything is written.  There are
+ * three ways to do so; upsert_shape.c says which one a table allows.
+ *
+ * By range (is_key_order): the rows of the target that a page can meet are a
+ * range of its unique index with the page's own bounds.  Both ranges are read
+ * once in index order and joined.
+ *
+ * By lookup: the page's rows are collected, then each is looked up by key.
+ *
+ * Without looking (Citus, and after another transaction has put a row of the
+ * page's into the target): one INSERT ... ON CONFLICT.  It locks rows that are
+ * equal already, which the others do not touch.
+ *
+ * New and changed rows are written by one statement, hence under one snapshot:
+ * with two, a key that another transaction inserts in between would be found
+ * absent by the UPDATE and present by the INSERT, and be lost.
+ *
+ * ORDER BY on the ranges is there for the planner: with sorting made costly
+ * (see upsert.c) it must take the index of the whole page order, and not
+ * another one of the first column only, which statistics cannot tell from it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "lib/stringinfo.h"
+
+#include "upsert_sql.h"
+
+/* a list of columns with something around each */
+static void append_names(StringInfo buf, const List *columns,
+						 const char *prefix, const char *suffix);
+static void append_range(StringInfo buf, const FpUpsertShape *shape,
+						 const FpUpsertSqlKey *key, const char *alias);
+static void append_compared(StringInfo buf, const FpUpsertShape *shape,
+							const char *alias, bool is_lower, int nequal);
+static void append_nested(StringInfo buf, const List *order,
+						  const char *alias, int i, int first_param,
+						  bool is_upward, bool is_included);
+static void append_source_range(StringInfo buf, const FpUpsertShape *shape,
+								const FpUpsertSqlKey *key);
+static void append_page(StringInfo buf, const FpUpsertShape *shape,
+						const FpUpsertSqlKey *key);
+static void append_key_equal(StringInfo buf, const FpUpsertShape *shape);
+static void append_key_value(StringInfo buf, const FpUpsertColumn *column,
+							 const char *alias);
+static void append_changed(StringInfo buf, const FpUpsertShape *shape,
+						   bool is_excluded);
+static void append_target_range(StringInfo buf, const FpUpsertShape *shape,
+								const FpUpsertSqlKey *key);
+static void append_look(StringInfo buf, const FpUpsertShape *shape,
+						const FpUpsertSqlKey *key);
+static void append_write(StringInfo buf, const FpUpsertShape *shape,
+						 const FpUpsertSqlKey *key);
+static void append_update(StringInfo buf, const FpUpsertShape *shape,
+						  const FpUpsertSqlKey *key);
+static void append_insert(StringInfo buf, const FpUpsertShape *shape,
+						  const FpUpsertSqlKey *key);
+static void append_insert_into(StringInfo buf, const FpUpsertShape *shape);
+static void append_write_conflict(StringInfo buf, const FpUpsertShape *shape,
+								  const FpUpsertSqlKey *key);
+static List *inserted_columns(const FpUpsertShape *shape);
+static const char *direction(const FpUpsertShape *shape, bool is_reversed);
+static bool is_page_collected(const FpUpsertShape *shape);
+
+
+char *
+fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	switch (key->statement)
+	{
+		case FP_UPSERT_SQL_END:
+			appendStringInfoString(&buf, "SELECT ");
+			append_names(&buf, shape->order, "s.", "");
+			appendStringInfo(&buf, " FROM %s AS s ORDER BY ", shape->source);
+			append_names(&buf, shape->order, "s.", direction(shape, true));
+			appendStringInfoString(&buf, " LIMIT 1");
+			break;
+		case FP_UPSERT_SQL_BOUND:
+			appendStringInfoString(&buf, "SELECT ");
+			append_names(&buf, shape->order, "s.", "");
+			append_source_range(&buf, shape, key);
+			appendStringInfo(&buf, " OFFSET %d LIMIT 1", shape->page_size - 1);
+			break;
+		case FP_UPSERT_SQL_LOOK:
+			append_look(&buf, shape, key);
+			break;
+		case FP_UPSERT_SQL_WRITE:
+			append_write(&buf, shape, key);
+			break;
+		case FP_UPSERT_SQL_WRITE_CONFLICT:
+			append_write_conflict(&buf, shape, key);
+			break;
+	}
+	return buf.data;
+}
+
+bool
+fp_upsert_sql_returns_count(const FpUpsertShape *shape,
+							FpUpsertStatement statement)
+{
+	return statement == FP_UPSERT_SQL_WRITE && shape->has_updated;
+}
+
+char *
+fp_upsert_sql_find_null(const FpUpsertShape *shape,
+						const FpUpsertColumn *column)
+{
+	return psprintf("SELECT 1 FROM %s AS s WHERE s.%s IS NULL LIMIT 1",
+					shape->source, column->quoted);
+}
+
+char *
+fp_upsert_sql_spill(const FpUpsertShape *shape, const char *table,
+					bool has_lower)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE TEMPORARY TABLE %s AS SELECT ", table);
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s", shape->source);
+	if (has_lower)
+	{
+		/* rows with a null are to be found, not left out */
+		ListCell   *lc;
+
+		appendStringInfoString(&buf, " WHERE ");
+		append_compared(&buf, shape, "s", true /* is_lower */ , 0);
+		foreach(lc, shape->order)
+			appendStringInfo(&buf, " OR s.%s IS NULL",
+							 ((FpUpsertColumn *) lfirst(lc))->quoted);
+	}
+	appendStringInfoString(&buf, " ORDER BY ");
+	append_names(&buf, shape->order, "s.", "");
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_spill_index(const FpUpsertShape *shape, const char *table)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE INDEX ON %s (", table);
+	append_names(&buf, shape->order, "", "");
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+static void
+append_names(StringInfo buf, const List *columns, const char *prefix,
+			 const char *suffix)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+		appendStringInfo(buf, "%s%s%s%s",
+						 foreach_current_index(lc) > 0 ? ", " : "", prefix,
+						 ((FpUpsertColumn *) lfirst(lc))->quoted, suffix);
+}
+
+/*
+ * The condition that a row lies within the page's bounds.
+ */
+static void
+append_range(StringInfo buf, const FpUpsertShape *shape,
+			 const FpUpsertSqlKey *key, const char *alias)
+{
+	int			norder = list_length(shape->order);
+	bool		is_bound = key->statement == FP_UPSERT_SQL_BOUND;
+	FpUpsertColumn *first = linitial(shape->order);
+
+	for (int i = 0; i < key->nequal; i++)
+	{
+		FpUpsertColumn *column = list_nth(shape->order, i);
+
+		appendStringInfo(buf, "%s.%s %s $%d AND ", alias, column->quoted,
+						 column->source_ops.equal, i + 1);
+	}
+	if (key->has_lower)
+	{
+		append_compared(buf, shape, alias, true /* is_lower */ , key->nequal);
+		appendStringInfoString(buf, " AND ");
+	}
+	append_compared(buf, shape, alias, false /* is_lower */ ,
+					is_bound ? 0 : key->nequal);
+
+	/*
+	 * A comparison of rows excludes no partition, one of the first column
+	 * does.
+	 */
+	if (shape->is_row_compared && norder > 1 &&
+		(shape->source_relkind == RELKIND_PARTITIONED_TABLE ||
+		 shape->target_relkind == RELKIND_PARTITIONED_TABLE))
+	{
+		if (key->has_lower)
+			appendStringInfo(buf, " AND %s.%s %s $1", alias, first->quoted,
+							 shape->is_descending ?
+							 first->source_ops.less_equal :
+							 first->source_ops.greater_equal);
+		appendStringInfo(buf, " AND %s.%s %s $%d", alias, first->quoted,
+						 shape->is_descending ?
+						 first->source_ops.greater_equal :
+						 first->source_ops.less_equal, norder + 1);
+	}
+}
+
+/*
+ * One bound: as a comparison of rows, or in the form that a foreign data
+ * wrapper can send to its server.  The first nequal columns are known to be
+ * equal to the bound.
+ */
+static void
+append_compared(StringInfo buf, const FpUpsertShape *shape, const char *alias,
+				bool is_lower, int nequal)
+{
+	const List *order = shape->order;
+	int			norder = list_length(order);
+	int			first_param = is_lower ? 1 : norder + 1;
+	bool		is_upward = is_lower != shape->is_descending;
+	FpUpsertOperators *ops = &((FpUpsertColumn *) linitial(order))->source_ops;
+	const char *operator;
+	char	   *prefix;
+
+	if (!shape->is_row_compared)
+	{
+		append_nested(buf, order, alias, nequal, first_param, is_upward,
+					  !is_lower);
+		return;
+	}
+
+	if (is_lower)
+		operator = is_upward ? ops->greater : ops->less;
+	else
+		operator = is_upward ? ops->greater_equal : ops->less_equal;
+
+	prefix = psprintf("%s.", alias);
+	appendStringInfoChar(buf, '(');
+	append_names(buf, order, prefix, "");
+	appendStringInfo(buf, ") %s (", operator);
+	for (int i = 0; i < norder; i++)
+		appendStringInfo(buf, "%s$%d", i > 0 ? ", " : "", first_param + i);
+	appendStringInfoChar(buf, ')');
+	pfree(prefix);
+}
+
+/*
+ * From column i on: a > $i AND ..., as a >= $i AND (a > $i OR ...).  The first
+ * part looks superfluous; it is what an index can use.
+ */
+static void
+append_nested(StringInfo buf, const List *order, const char *alias, int i,
+			  int first_param, bool is_upward, bool is_included)
+{
+	FpUpsertColumn *column = list_nth(order, i);
+	FpUpsertOperators *ops = &column->source_ops;
+	const char *strict = is_upward ? ops->greater : ops->less;
+	const char *inclusive = is_upward ? ops->greater_equal : ops->less_equal;
+	int			param = first_param + i;
+
+	if (i == list_length(order) - 1)
+	{
+		appendStringInfo(buf, "%s.%s %s $%d", alias, column->quoted,
+						 is_included ? inclusive : strict, param);
+		return;
+	}
+
+	appendStringInfo(buf, "%s.%s %s $%d AND (%s.%s %s $%d OR (",
+					 alias, column->quoted, inclusive, param,
+					 alias, column->quoted, strict, param);
+	append_nested(buf, order, alias, i + 1, first_param, is_upward,
+				  is_included);
+	appendStringInfoString(buf, "))");
+}
+
+/*
+ * FROM, WHERE and ORDER BY that read a page.
+ */
+static void
+append_source_range(StringInfo buf, const FpUpsertShape *shape,
+					const FpUpsertSqlKey *key)
+{
+	appendStringInfo(buf, " FROM %s AS s WHERE ", shape->source);
+	append_range(buf, shape, key, "s");
+	appendStringInfoString(buf, " ORDER BY ");
+	append_names(buf, shape->order, "s.", direction(shape, false));
+}
+
+/*
+ * A SELECT of the page's rows, of each key the last in page order.
+ *
+ * In the range way the key is the page order, so that rows of one key are
+ * equal in it, and any of them is the last.
+ */
+static void
+append_page(StringInfo buf, const FpUpsertShape *shape,
+			const FpUpsertSqlKey *key)
+{
+	ListCell   *lc;
+
+	if (shape->is_source_key_unique)
+	{
+		appendStringInfoString(buf, "SELECT ");
+		append_names(buf, shape->columns, "s.", "");
+		append_source_range(buf, shape, key);
+		return;
+	}
+
+	if (!is_page_collected(shape))
+	{
+		appendStringInfoString(buf, "SELECT DISTINCT ON (");
+		append_names(buf, shape->order, "s.", "");
+		appendStringInfoString(buf, ") ");
+		append_names(buf, shape->columns, "s.", "");
+		append_source_range(buf, shape, key);
+		return;
+	}
+
+	appendStringInfoString(buf, "SELECT DISTINCT ON (");
+	foreach(lc, shape->key)
+	{
+		if (foreach_current_index(lc) > 0)
+			appendStringInfoString(buf, ", ");
+		append_key_value(buf, lfirst(lc), "s");
+	}
+	appendStringInfoString(buf, ") ");
+	append_names(buf, shape->columns, "s.", "");
+	appendStringInfoString(buf, " FROM (SELECT ");
+	append_names(buf, shape->columns, "s.", "");
+	append_source_range(buf, shape, key);
+	appendStringInfoString(buf, ") AS s ORDER BY ");
+	foreach(lc, shape->key)
+	{
+		append_key_value(buf, lfirst(lc), "s");
+		appendStringInfoString(buf, ", ");
+	}
+	append_names(buf, shape->order, "s.", " DESC");
+}
+
+/*
+ * The condition that a row p of the page and a row t of the target have the
+ * same key.
+ */
+static void
+append_key_equal(StringInfo buf, const FpUpsertShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->key)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		appendStringInfo(buf, "%st.%s %s ",
+						 foreach_current_index(lc) > 0 ? " AND " : "",
+						 column->quoted, column->target_ops.equal);
+		append_key_value(buf, column, "p");
+	}
+}
+
+/*
+ * A column of the key as the target sees it.
+ */
+static void
+append_key_value(StringInfo buf, const FpUpsertColumn *column,
+				 const char *alias)
+{
+	appendStringInfo(buf, "%s.%s", alias, column->quoted);
+	if (!column->is_same_order)
+		appendStringInfo(buf, "%s%s", column->cast, column->collate);
+}
+
+/*
+ * The condition that the source has another value than the target in some
+ * column that is updated.  The new values are those of p, or, is_excluded,
+ * of ON CONFLICT's excluded row, which has the target's types already.
+ */
+static void
+append_changed(StringInfo buf, const FpUpsertShape *shape, bool is_excluded)
+{
+	bool		is_first = true;
+	ListCell   *lc;
+
+	appendStringInfoChar(buf, '(');
+	foreach(lc, shape->columns)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+		const char *as_text = column->is_compared_as_text ?
+			"::pg_catalog.text COLLATE pg_catalog.\"C\"" : "";
+
+		if (!column->is_updated)
+			continue;
+		appendStringInfo(buf, "%st.%s%s IS DISTINCT FROM ",
+						 is_first ? "" : " OR ", column->quoted, as_text);
+		if (is_excluded)
+			appendStringInfo(buf, "excluded.%s%s", column->quoted, as_text);
+		else
+			appendStringInfo(buf, "p.%s%s%s", column->quoted, column->cast,
+							 column->is_compared_as_text ? as_text :
+							 column->collate);
+		is_first = false;
+	}
+	appendStringInfoChar(buf, ')');
+}
+
+/*
+ * In the range way: the same bounds for t; otherwise nothing.
+ */
+static void
+append_target_range(StringInfo buf, const FpUpsertShape *shape,
+					const FpUpsertSqlKey *key)
+{
+	if (!shape->is_key_order)
+		return;
+	appendStringInfoString(buf, " AND ");
+	append_range(buf, shape, key, "t");
+}
+
+/*
+ * Does the page differ from the target?  Stops at the first row that does.
+ */
+static void
+append_look(StringInfo buf, const FpUpsertShape *shape,
+			const FpUpsertSqlKey *key)
+{
+	if (is_page_collected(shape))
+	{
+		appendStringInfoString(buf, "WITH page AS MATERIALIZED (");
+		append_page(buf, shape, key);
+		appendStringInfoString(buf, ") SELECT 1 FROM page AS p");
+	}
+	else
+	{
+		appendStringInfoString(buf, "SELECT 1 FROM (");
+		append_page(buf, shape, key);
+		appendStringInfoString(buf, ") AS p");
+	}
+
+	appendStringInfoString(buf, " LEFT JOIN ");
+	if (shape->is_key_order)
+	{
+		appendStringInfo(buf, "(SELECT * FROM %s AS t WHERE ", shape->target);
+		append_range(buf, shape, key, "t");
+		appendStringInfoString(buf, " ORDER BY ");
+		append_names(buf, shape->order, "t.", direction(shape, false));
+		appendStringInfoString(buf, ") AS t");
+	}
+	else
+		appendStringInfo(buf, "%s AS t", shape->target);
+	appendStringInfoString(buf, " ON ");
+	append_key_equal(buf, shape);
+
+	appendStringInfo(buf, " WHERE t.%s IS NULL",
+					 ((FpUpsertColumn *) linitial(shape->key))->quoted);
+	if (shape->has_updated)
+	{
+		appendStringInfoString(buf, " OR ");
+		append_changed(buf, shape, false /* is_excluded */ );
+	}
+	appendStringInfoString(buf, " LIMIT 1");
+}
+
+/*
+ * New rows by INSERT, changed ones by UPDATE.
+ */
+static void
+append_write(StringInfo buf, const FpUpsertShape *shape,
+			 const FpUpsertSqlKey *key)
+{
+	const char *separator = "WITH ";
+
+	if (is_page_collected(shape))
+	{
+		appendStringInfo(buf, "%spage AS MATERIALIZED (", separator);
+		append_page(buf, shape, key);
+		appendStringInfoChar(buf, ')');
+		separator = ", ";
+	}
+
+	/*
+	 * The keys that are there, read before the first row is inserted: an
+	 * index scan that goes on meanwhile would run into the new rows.  A page
+	 * order of one column is joined by hashing, which reads them first anyway.
+	 */
+	if (shape->is_key_order && list_length(shape->order) > 1)
+	{
+		appendStringInfo(buf, "%sold AS MATERIALIZED (SELECT ", separator);
+		append_names(buf, shape->key, "t.", "");
+		appendStringInfo(buf, " FROM %s AS t WHERE ", shape->target);
+		append_range(buf, shape, key, "t");
+		appendStringInfoString(buf, " ORDER BY ");
+		append_names(buf, shape->order, "t.", direction(shape, false));
+		appendStringInfoChar(buf, ')');
+		separator = ", ";
+	}
+
+	if (!shape->has_updated)
+	{
+		if (separator[0] == ',')
+			appendStringInfoChar(buf, ' ');
+		append_insert(buf, shape, key);
+		return;
+	}
+
+	appendStringInfo(buf, "%schanged AS (", separator);
+	append_update(buf, shape, key);
+	appendStringInfoString(buf, " RETURNING 1), added AS (");
+	append_insert(buf, shape, key);
+	appendStringInfoString(buf, " RETURNING 1) SELECT"
+						   " (SELECT pg_catalog.count(*) FROM changed)"
+						   " OPERATOR(pg_catalog.+)"
+						   " (SELECT pg_catalog.count(*) FROM added)");
+}
+
+static void
+append_update(StringInfo buf, const FpUpsertShape *shape,
+			  const FpUpsertSqlKey *key)
+{
+	bool		is_first = true;
+	ListCell   *lc;
+
+	appendStringInfo(buf, "UPDATE %s AS t SET ", shape->target);
+	foreach(lc, shape->columns)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		if (!column->is_updated)
+			continue;
+		appendStringInfo(buf, "%s%s = p.%s", is_first ? "" : ", ",
+						 column->quoted, column->quoted);
+		is_first = false;
+	}
+	if (is_page_collected(shape))
+		appendStringInfoString(buf, " FROM page AS p WHERE ");
+	else
+	{
+		appendStringInfoString(buf, " FROM (");
+		append_page(buf, shape, key);
+		appendStringInfoString(buf, ") AS p WHERE ");
+	}
+	append_key_equal(buf, shape);
+	append_target_range(buf, shape, key);
+	appendStringInfoString(buf, " AND ");
+	append_changed(buf, shape, false /* is_excluded */ );
+}
+
+static void
+append_insert(StringInfo buf, const FpUpsertShape *shape,
+			  const FpUpsertSqlKey *key)
+{
+	append_insert_into(buf, shape);
+	append_names(buf, inserted_columns(shape), "p.", "");
+	if (is_page_collected(shape))
+		appendStringInfoString(buf, " FROM page AS p");
+	else
+	{
+		appendStringInfoString(buf, " FROM (");
+		append_page(buf, shape, key);
+		appendStringInfoString(buf, ") AS p");
+	}
+	appendStringInfoString(buf, " WHERE NOT EXISTS (SELECT FROM ");
+	if (shape->is_key_order && list_length(shape->order) > 1)
+	{
+		appendStringInfoString(buf, "old AS t WHERE ");
+		append_key_equal(buf, shape);
+	}
+	else
+	{
+		appendStringInfo(buf, "%s AS t WHERE ", shape->target);
+		append_key_equal(buf, shape);
+		append_target_range(buf, shape, key);
+	}
+	appendStringInfoChar(buf, ')');
+}
+
+static void
+append_insert_into(StringInfo buf, const FpUpsertShape *shape)
+{
+	appendStringInfo(buf, "INSERT INTO %s AS t (", shape->target);
+	append_names(buf, inserted_columns(shape), "", "");
+	appendStringInfo(buf, ")%s SELECT ",
+					 shape->has_identity_always ?
+					 " OVERRIDING SYSTEM VALUE" : "");
+}
+
+/*
+ * A page with ON CONFLICT; no CTE, which Citus could not push down.
+ */
+static void
+append_write_conflict(StringInfo buf, const FpUpsertShape *shape,
+					  const FpUpsertSqlKey *key)
+{
+	bool		is_first = true;
+	ListCell   *lc;
+
+	append_insert_into(buf, shape);
+	append_names(buf, inserted_columns(shape), "s.", "");
+	if (shape->is_source_key_unique)
+	{
+		appendStringInfo(buf, " FROM %s AS s WHERE ", shape->source);
+		append_range(buf, shape, key, "s");
+	}
+	else
+	{
+		appendStringInfoString(buf, " FROM (");
+		append_page(buf, shape, key);
+		appendStringInfoString(buf, ") AS s");
+	}
+
+	appendStringInfoString(buf, " ON CONFLICT (");
+	append_names(buf, shape->key, "", "");
+	if (!shape->has_updated)
+	{
+		appendStringInfoString(buf, ") DO NOTHING");
+		return;
+	}
+	appendStringInfoString(buf, ") DO UPDATE SET ");
+	foreach(lc, shape->columns)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		if (!column->is_updated)
+			continue;
+		appendStringInfo(buf, "%s%s = excluded.%s", is_first ? "" : ", ",
+						 column->quoted, column->quoted);
+		is_first = false;
+	}
+	appendStringInfoString(buf, " WHERE ");
+	append_changed(buf, shape, true /* is_excluded */ );
+}
+
+static List *
+inserted_columns(const FpUpsertShape *shape)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, shape->columns)
+	{
+		if (((FpUpsertColumn *) lfirst(lc))->is_inserted)
+			columns = lappend(columns, lfirst(lc));
+	}
+	return columns;
+}
+
+static const char *
+direction(const FpUpsertShape *shape, bool is_reversed)
+{
+	return shape->is_descending != is_reversed ? " DESC" : "";
+}
+
+/*
+ * Whether a page's rows are collected before they are joined.  Where it is
+ * not, the page is read twice, which costs less than to keep it.
+ */
+static bool
+is_page_collected(const FpUpsertShape *shape)
+{
+	return !shape->is_key_order;
+}

@@ -1,0 +1,62 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_sql.h
+ *	  The statements of a paged upsert.
+ *
+ * All take the bounds of a page as parameters: with n columns in the page
+ * order, $1..$n is the row after which the page begins (where it has one),
+ * $n+1..$2n the last row that belongs to it.  Without a lower bound the
+ * parameters $1..$n are there all the same and not used.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_UPSERT_SQL_H
+#define FLOWPG_UPSERT_SQL_H
+
+#include "upsert_shape.h"
+
+typedef enum FpUpsertStatement
+{
+	FP_UPSERT_SQL_END,			/* last row of the page order */
+	FP_UPSERT_SQL_BOUND,		/* last row of a full page; none: there is no
+								 * full page any more */
+	FP_UPSERT_SQL_LOOK,			/* one row where the page differs from the
+								 * target, none where not */
+	FP_UPSERT_SQL_WRITE,		/* writes new and changed rows; fails where
+								 * another transaction has put a new key there
+								 * meanwhile */
+	FP_UPSERT_SQL_WRITE_CONFLICT	/* the same with ON CONFLICT */
+} FpUpsertStatement;
+
+/* Which statement, exactly: those of the same key are the same text. */
+typedef struct FpUpsertSqlKey
+{
+	FpUpsertStatement statement;
+	bool		has_lower;
+	int			nequal;			/* leading columns on which the lower and
+								 * (but for FP_UPSERT_SQL_BOUND) the upper
+								 * bound agree; used where rows are not
+								 * compared as rows, else 0 */
+} FpUpsertSqlKey;
+
+extern char *fp_upsert_sql(const FpUpsertShape *shape,
+						   const FpUpsertSqlKey *key);
+
+/*
+ * True: the statement is a SELECT of one row with the number of rows written;
+ * false: it is an INSERT.
+ */
+extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
+										FpUpsertStatement statement);
+
+/* one row where the column is NULL somewhere in the source */
+extern char *fp_upsert_sql_find_null(const FpUpsertShape *shape,
+									 const FpUpsertColumn *column);
+
+/* copies the source's rows into a temporary table, and its index */
+extern char *fp_upsert_sql_spill(const FpUpsertShape *shape,
+								 const char *table, bool has_lower);
+extern char *fp_upsert_sql_spill_index(const FpUpsertShape *shape,
+									   const char *table);
+
+#endif							/* FLOWPG_UPSERT_SQL_H */

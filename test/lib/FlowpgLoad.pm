@@ -1,0 +1,227 @@
+
+=pod
+
+=head1 NAME
+
+FlowpgLoad - what TAP tests need besides FlowpgTest: gates, errors, crashes
+
+=head1 DESCRIPTION
+
+A gate is an advisory lock that a session of the test holds: a task that asks
+for the same lock stands still until the gate is opened, so that a test sees it
+at work without measuring time.
+
+=cut
+
+package FlowpgLoad;
+
+use strict;
+use warnings;
+
+use Carp;
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+use FlowpgTest;
+
+our @EXPORT = qw(
+  value value_as error_of error_as
+  close_gate pass_gate
+  wait_for_exit kill_server start_again crash_count
+  resident_kb
+);
+
+=pod
+
+=over
+
+=item value($node, $sql, db => ...)
+
+=item value_as($node, $role, $sql, db => ...)
+
+What the SQL yields; the second one in a session of the role.
+
+=cut
+
+sub value
+{
+	my ($node, $sql, %options) = @_;
+
+	return $node->safe_psql($options{db} // 'postgres', $sql);
+}
+
+sub value_as
+{
+	my ($node, $role, $sql, %options) = @_;
+
+	return $node->safe_psql($options{db} // 'postgres',
+		$sql, extra_params => [ '-U', $role ]);
+}
+
+=pod
+
+=item error_of($node, $sql, db => ...)
+
+=item error_as($node, $role, $sql, db => ...)
+
+The error that the SQL raises, as "SQLSTATE message", or "no error".
+
+=cut
+
+sub error_of
+{
+	my ($node, $sql, %options) = @_;
+	my ($code, $stdout, $stderr) = $node->psql(
+		$options{db} // 'postgres',
+		"\\set VERBOSITY verbose\n$sql",
+		extra_params => $options{params} // []);
+
+	return $stderr =~ /^(?:psql:.*?: )?(?:ERROR|FATAL):\s+(\w{5}): (.*)$/m
+	  ? "$1 $2"
+	  : $code == 0 ? 'no error'
+	  :              "psql has failed: $stderr";
+}
+
+sub error_as
+{
+	my ($node, $role, $sql, %options) = @_;
+
+	return error_of($node, $sql, %options, params => [ '-U', $role ]);
+}
+
+=pod
+
+=item close_gate($node, $key, db => ...)
+
+Closes a gate; the result's C<open> opens it again.  Tasks pass the gate with
+the SQL expression that pass_gate($key) gives.
+
+=cut
+
+sub close_gate
+{
+	my ($node, $key, %options) = @_;
+	my $session = $node->background_psql($options{db} // 'postgres');
+
+	$session->set_query_timer_restart;
+	$session->query_safe("SELECT pg_advisory_lock($key)");
+	return bless { session => $session, key => $key }, 'FlowpgLoad::Gate';
+}
+
+sub pass_gate
+{
+	my ($key) = @_;
+
+	return "pg_advisory_xact_lock_shared($key)";
+}
+
+sub FlowpgLoad::Gate::open
+{
+	my ($self) = @_;
+
+	return unless $self->{session};
+	$self->{session}->query_safe("SELECT pg_advisory_unlock($self->{key})");
+	$self->{session}->quit;
+	$self->{session} = undef;
+	return;
+}
+
+=pod
+
+=item wait_for_exit(@pids)
+
+Waits until none of the processes is there any more; the seconds that it took.
+
+=cut
+
+sub wait_for_exit
+{
+	my (@pids) = @_;
+	my $since = time;
+
+	while (grep { kill(0, $_) } @pids)
+	{
+		croak "processes @pids are still there"
+		  if time - $since > $PostgreSQL::Test::Utils::timeout_default;
+		usleep(10_000);
+	}
+	return time - $since;
+}
+
+=pod
+
+=item kill_server($node)
+
+Kills the postmaster and waits until the processes that it leaves behind have
+ended by themselves; the seconds that it took them.
+
+=item start_again($node)
+
+Starts the server at once; true if that has worked at the first try.
+
+=cut
+
+sub kill_server
+{
+	my ($node) = @_;
+	my @pids = split /\n/,
+	  $node->safe_psql('postgres',
+		'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+
+	$node->kill9;
+	return wait_for_exit(@pids);
+}
+
+sub start_again
+{
+	my ($node) = @_;
+
+	return $node->start(fail_ok => 1);
+}
+
+=pod
+
+=item crash_count($node)
+
+How often the server has gone through the restart that the death of one of its
+processes forces.
+
+=cut
+
+sub crash_count
+{
+	my ($node) = @_;
+	my $log = slurp_file($node->logfile);
+	my @restarts = $log =~ /all server processes terminated; reinitializing/g;
+
+	return scalar @restarts;
+}
+
+=pod
+
+=item resident_kb($pid)
+
+The private memory of a process in kB, where the system tells it (Linux):
+what it shares with other processes, such as shared_buffers, is left out.
+
+=cut
+
+sub resident_kb
+{
+	my ($pid) = @_;
+
+	return undef unless -r "/proc/$pid/status";
+	my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	return $kb;
+}
+
+=pod
+
+=back
+
+=cut
+
+1;

@@ -1,0 +1,245 @@
+# build.sh - what test/check.sh and test/demo.sh share: from a bare machine to
+# flowpg built and installed, in a directory that vanishes at the end.
+#
+# Nothing is installed into the system but packages: PostgreSQL's programs are
+# copied into the work directory (they find their files relative to themselves)
+# and flowpg goes into that copy.  Servers cannot be run by root, so root does
+# all of it as user postgres; anyone else as himself.
+#
+# To be sourced by bash.  Sets work, bindir and tree.
+
+pg_major=${PG_MAJOR:-15}
+
+work= tree= bindir= child= timer=
+
+# The environment of the caller must not change what tests see or print.
+unset "${!PG@}" MAKEFLAGS MFLAGS MAKELEVEL PERL5LIB PERL5OPT CDPATH TMPDIR
+unset PROVE_FLAGS PROVE_TESTS EXTRA_REGRESS_OPTS TEMP_CONFIG COPT PROFILE
+export LANG=C.UTF-8 LC_ALL=C.UTF-8 TZ=UTC
+umask 022
+
+say()
+{
+	printf '%s\n' "$*"
+}
+
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# ---------------------------------------------------------------------------
+# Ending: at exit, at a failure, when interrupted
+# ---------------------------------------------------------------------------
+
+trap clean_up EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+clean_up()
+{
+	local status=$?
+
+	trap - EXIT
+	trap '' HUP INT TERM
+	[ -z "$child" ] || kill -TERM -- "-$child" "$timer" 2>/dev/null
+	restore_cluster_conf
+	if [ -n "$work" ]
+	then
+		stop_servers
+		cd / && rm -rf "$work"
+	fi
+	exit "$status"
+}
+
+# Servers are daemons of their own.  What is left of them after an orderly stop
+# is known by its program, which lies in the work directory.
+stop_servers()
+{
+	local file process
+
+	while IFS= read -r file
+	do
+		as_server_user "$bindir/pg_ctl" -D "${file%/*}" -m immediate -t 20 \
+			stop >/dev/null 2>&1
+	done < <(find "$work" -name postmaster.pid 2>/dev/null)
+
+	for process in /proc/[0-9]*
+	do
+		case $(readlink "$process/exe" 2>/dev/null) in
+			"$work"/*) kill -KILL "${process#/proc/}" 2>/dev/null ;;
+		esac
+	done
+}
+
+# run SECONDS COMMAND...: for what may take long.  A signal ends this script at
+# once and not after the command, which has a process group of its own; so does
+# the time limit, with status 124.
+run()
+{
+	local limit=$1 status ended=
+
+	shift
+	set -m
+	( "$@" ) </dev/null &
+	child=$!
+	set +m
+	sleep "$limit" </dev/null >/dev/null 2>&1 &
+	timer=$!
+	wait -n -p ended "$child" "$timer"
+	status=$?
+	if [ "$ended" = "$timer" ]
+	then
+		kill -TERM -- "-$child"
+		wait "$child"
+		status=124
+	else
+		kill "$timer"
+		wait "$timer" 2>/dev/null
+	fi
+	child=
+	return "$status"
+}
+
+# ---------------------------------------------------------------------------
+# Packages
+# ---------------------------------------------------------------------------
+
+# The packages that this machine lacks, by what they are needed for.
+missing_packages()
+{
+	local lib=/usr/lib/postgresql/$pg_major
+
+	[ -x "$lib/bin/postgres" ] && [ -x "$lib/bin/initdb" ] ||
+		echo "postgresql-$pg_major"
+	[ -f "$lib/lib/pgxs/src/makefiles/pgxs.mk" ] &&
+		[ -f "/usr/include/postgresql/$pg_major/server/postgres.h" ] ||
+		echo "postgresql-server-dev-$pg_major"
+	command -v gcc >/dev/null || echo gcc
+	command -v make >/dev/null || echo make
+	[ -f /usr/include/stdio.h ] || echo libc6-dev
+	[ "${1:-}" != tests ] ||
+		{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
+		echo libipc-run-perl
+}
+
+# With "tests": also what the test suites need.
+install_packages()
+{
+	local missing
+
+	missing=$(missing_packages "$@" | tr '\n' ' ')
+	missing=${missing% }
+	[ -n "$missing" ] || return 0
+
+	command -v apt-get >/dev/null ||
+		die "this machine lacks what these Debian packages hold: $missing"
+	[ "$(id -u)" = 0 ] ||
+		die "these packages are missing: $missing
+Run this once as root, or: apt-get install $missing"
+
+	say "Installing $missing ..."
+	run 1800 apt_install "$missing" >"$work/apt.log" 2>&1 ||
+		{ tail -n 30 "$work/apt.log" >&2; die "could not install $missing"; }
+	missing=$(missing_packages "$@" | tr '\n' ' ')
+	[ -z "$missing" ] || die "still missing: $missing"
+}
+
+apt_install()
+{
+	export DEBIAN_FRONTEND=noninteractive
+
+	# an installation that was interrupted is ended first
+	dpkg --configure -a &&
+		apt-get update &&
+		apt-get install -y --no-install-recommends postgresql-common &&
+		forbid_main_cluster &&
+		apt-get install -y --no-install-recommends $1
+}
+
+# A new PostgreSQL package makes and starts a cluster, unless told not to.  The
+# administrator's word on that is put back afterwards.
+cluster_conf=/etc/postgresql-common/createcluster.conf
+
+forbid_main_cluster()
+{
+	[ ! -f "$cluster_conf" ] ||
+		cp -p "$cluster_conf" "$work/createcluster.conf" || return
+	: >"$work/createcluster.changed"
+	echo 'create_main_cluster = false' >>"$cluster_conf"
+}
+
+restore_cluster_conf()
+{
+	[ -n "$work" ] && [ -f "$work/createcluster.changed" ] || return 0
+	if [ -f "$work/createcluster.conf" ]
+	then
+		cp -p "$work/createcluster.conf" "$cluster_conf"
+	else
+		rm -f "$cluster_conf"
+	fi
+	rm -f "$work/createcluster.changed"
+}
+
+# ---------------------------------------------------------------------------
+# Build
+# ---------------------------------------------------------------------------
+
+# PGXS and sockets want a short path without spaces, whatever the checkout's.
+make_work_directory()
+{
+	work=$(mktemp -d /tmp/flowpg.XXXXXX) || die "could not make a directory in /tmp"
+	chmod 755 "$work"
+	tree=$work/tree
+	bindir=$work/pg/usr/lib/postgresql/$pg_major/bin
+	export HOME=$work TMPDIR=$work/tmp
+	mkdir -m 1777 "$TMPDIR"
+}
+
+as_server_user()
+{
+	if [ "$(id -u)" = 0 ]
+	then
+		runuser -u postgres -- "$@"
+	else
+		"$@"
+	fi
+}
+
+# PostgreSQL's programs and the tree, both in the work directory.
+copy_sources()
+{
+	local lib=usr/lib/postgresql/$pg_major share=usr/share/postgresql/$pg_major
+
+	mkdir -p "$work/pg/$lib" "$work/pg/$share" "$tree" &&
+		tar -C "/$lib" --exclude=./lib/bitcode -cf - . |
+			tar -C "$work/pg/$lib" --no-same-owner -xf - &&
+		tar -C "/$share" -chf - . |
+			tar -C "$work/pg/$share" --no-same-owner -xf - &&
+		ln -s /usr/include "$work/pg/usr/include" &&
+		tar -C "$1" --exclude=./.git --exclude=./tmp_check -cf - . |
+			tar -C "$tree" --no-same-owner -xf - || return
+	# another flowpg, installed in the system, is not what is tested
+	rm -f "$work/pg/$lib/lib/flowpg.so" "$work/pg/$share/extension/flowpg"[.-]*
+	[ "$(id -u)" != 0 ] || chown -R -h postgres: "$work"
+}
+
+# What a checkout has from an earlier build may be of another server.
+make_flowpg()
+{
+	cd "$tree" &&
+		as_server_user make -s clean "${make_options[@]}" >/dev/null &&
+		as_server_user make -s -j2 "${make_options[@]}" COPT=-Werror &&
+		as_server_user make -s install "${make_options[@]}" >/dev/null
+}
+
+# Copies, builds with warnings as errors, and installs the tree at $1.
+build_flowpg()
+{
+	say "Building flowpg for PostgreSQL $pg_major ..."
+	run 300 copy_sources "$1" || die "could not copy PostgreSQL and the tree to $work"
+	make_options=("PG_CONFIG=$bindir/pg_config" with_llvm=no)
+	run 900 make_flowpg || die "could not build flowpg"
+}
