@@ -23,18 +23,29 @@ EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
 REGRESS = cron schedule graph trigger_rule dag_api run_planner upsert privileges
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/flowpg.conf
 
+# pg_regress makes the last directory of --temp-instance only.
+REGRESS_PREP = tmp_check
+
 ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test --temp-instance=tmp_check/isolation \
 	--temp-config=test/flowpg.conf
 
+# pg_regress makes the last directory of a path only.
+REGRESS_PREP = tmp_check
+
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
-PROVE_FLAGS += -I test/lib
 
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# Makefile.global empties it; flags of the caller stay.
+override PROVE_FLAGS += -I test/lib
 
 $(OBJS): $(wildcard src/*.h)
 
 sql/flowpg--$(EXTVERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ > $@
+
+tmp_check:
+	mkdir -p $@

@@ -207,6 +207,7 @@ typedef struct FpModel
 	int			nbackfill_running;	/* those of backfill runs */
 	int			nsuspects_running;
 	int			nwaiting_for_worker;	/* ready tasks that wait for one */
+	List	   *lost;			/* FpLostAttempt *: see scheduler_cycle.c */
 	List	   *cancelling;		/* FpRun *: running, to be cancelled */
 	TimestampTz reminded_at;	/* when their workers were last told */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 
 #include "clock.h"
@@ -23,7 +24,9 @@
 #include "run_life.h"
 
 static void apply(FpModel *model, const FpRequest *request);
-static void dag_changed(FpModel *model, const char *dag_id);
+static void dag_changed(FpModel *model, const FpRequest *request);
+static void cancel_runs(FpModel *model, FpDag *dag, int64 last_run_id);
+static char *get_arg(const FpRequest *request, const char *name);
 static void run_added(FpModel *model, int64 run_id);
 static void word_given(FpModel *model, const FpRequest *request);
 
@@ -50,7 +53,7 @@ apply(FpModel *model, const FpRequest *request)
 	switch (request->kind)
 	{
 		case FP_REQUEST_DAG:
-			dag_changed(model, request->dag_id);
+			dag_changed(model, request);
 			break;
 		case FP_REQUEST_RUN:
 			run_added(model, request->run_id);
@@ -81,25 +84,30 @@ apply(FpModel *model, const FpRequest *request)
 	}
 }
 
+/*
+ * args of a drop: {"is_dropped": true, "last_run_id": n}.  The DAG may have
+ * been defined anew since; runs up to that one are those of the old DAG.
+ */
 static void
-dag_changed(FpModel *model, const char *dag_id)
+dag_changed(FpModel *model, const FpRequest *request)
 {
 	FpDag	   *dag;
-	List	   *runs = NIL;
-	ListCell   *lc;
-	dlist_iter	iter;
 
-	fp_model_reload_dag(model, dag_id);
-	dag = fp_model_dag(model, dag_id, false);
+	fp_model_reload_dag(model, request->dag_id);
+	dag = fp_model_dag(model, request->dag_id, false);
 	if (dag == NULL)
 		return;
 
+	if (request->args != NULL)
+	{
+		char	   *last_run_id = get_arg(request, "last_run_id");
+
+		if (last_run_id != NULL)
+			cancel_runs(model, dag, pg_strtoint64(last_run_id));
+	}
 	if (dag->row == NULL)
 	{
-		dlist_foreach(iter, &dag->runs)
-			runs = lappend(runs, dlist_container(FpRun, dag_node, iter.cur));
-		foreach(lc, runs)
-			fp_run_life_cancel(model, lfirst(lc), "the DAG has been dropped");
+		cancel_runs(model, dag, PG_INT64_MAX);
 		return;
 	}
 
@@ -109,6 +117,24 @@ dag_changed(FpModel *model, const char *dag_id)
 		fp_link_catch_up(model, dag);
 	fp_link_wake_waiting(model, dag);
 	fp_model_mark_dirty(model, dag);
+}
+
+static void
+cancel_runs(FpModel *model, FpDag *dag, int64 last_run_id)
+{
+	List	   *runs = NIL;
+	ListCell   *lc;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dag->runs)
+	{
+		FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
+
+		if (run->run_id <= last_run_id)
+			runs = lappend(runs, run);
+	}
+	foreach(lc, runs)
+		fp_run_life_cancel(model, lfirst(lc), "the DAG has been dropped");
 }
 
 static void
@@ -125,12 +151,31 @@ run_added(FpModel *model, int64 run_id)
 static void
 word_given(FpModel *model, const FpRequest *request)
 {
-	Datum		args = DirectFunctionCall1(jsonb_in,
-										   CStringGetDatum(request->args));
-	Datum		date = DirectFunctionCall2(jsonb_object_field_text, args,
-										   CStringGetTextDatum("date"));
+	char	   *date = get_arg(request, "date");
 
-	fp_link_word(model, request->dag_id,
-				 DatumGetDateADT(DirectFunctionCall1(date_in,
-													 CStringGetDatum(TextDatumGetCString(date)))));
+	if (date != NULL)
+		fp_link_word(model, request->dag_id,
+					 DatumGetDateADT(DirectFunctionCall1(date_in,
+														 CStringGetDatum(date))));
+}
+
+/* A scalar of the request's args as text; NULL: there is none. */
+static char *
+get_arg(const FpRequest *request, const char *name)
+{
+	Jsonb	   *args = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+														  CStringGetDatum(request->args)));
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	value = getKeyJsonValueFromContainer(&args->root, name, strlen(name),
+										 &buffer);
+	if (value == NULL)
+		return NULL;
+	if (value->type == jbvNumeric)
+		return DatumGetCString(DirectFunctionCall1(numeric_out,
+												   NumericGetDatum(value->val.numeric)));
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	return NULL;
 }

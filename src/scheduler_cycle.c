@@ -18,6 +18,8 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
+#include "storage/pmsignal.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -37,6 +39,13 @@
 /* ... and its worker ended after so many times. */
 #define MAX_CANCELS 10
 
+/*
+ * A worker that is gone may have gone because the server stops; then its
+ * attempt is given back at the next start, and must not be recorded as
+ * failed.  Should this process still be there after so long, it was not so.
+ */
+#define LOST_DELAY_MS 200
+
 /* No worker process could be started: try again after this long. */
 #define SHORTAGE_DELAY_MS 1000
 
@@ -47,9 +56,18 @@ typedef struct Cycle
 	XLogRecPtr	lsn;			/* the last of workers' commits */
 } Cycle;
 
+/* An attempt whose worker is gone. */
+typedef struct FpLostAttempt
+{
+	FpDone		done;
+	TimestampTz noticed_at;
+} FpLostAttempt;
+
 static void begin_work(Cycle *cycle);
 static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
+static void keep_lost_attempt(FpModel *model, const FpDone *done);
+static void take_lost_attempts(FpModel *model, Cycle *cycle);
 static void take_lost_attempt(FpModel *model, FpTask *task,
 							  const FpDone *done);
 static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
@@ -93,6 +111,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 
 	model->decided = fp_run_store_new_batch();
 	collect_results(model, &cycle);
+	take_lost_attempts(model, &cycle);
 	if (pg_atomic_exchange_u32(&slot->has_requests, 0) != 0)
 	{
 		begin_work(&cycle);
@@ -195,6 +214,11 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 	cycle->lsn = Max(cycle->lsn, done->lsn);
 	if (task == NULL)
 		return;					/* of a run that has been given up */
+	if (done->outcome == FP_OUTCOME_LOST)
+	{
+		keep_lost_attempt(model, done);
+		return;
+	}
 	run = task->run;
 	fp_model_set_token(model, task, 0);
 
@@ -219,12 +243,50 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 			fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
 			break;
 		case FP_OUTCOME_LOST:
-			begin_work(cycle);
-			take_lost_attempt(model, task, done);
-			break;
+			break;				/* see above */
 	}
 	if (run->is_cancelling)
 		fp_task_state_cancel_idle(model, run);
+}
+
+static void
+keep_lost_attempt(FpModel *model, const FpDone *done)
+{
+	MemoryContext previous = MemoryContextSwitchTo(model->context);
+	FpLostAttempt *lost = palloc(sizeof(FpLostAttempt));
+
+	lost->done = *done;
+	lost->noticed_at = fp_clock_real();
+	model->lost = lappend(model->lost, lost);
+	MemoryContextSwitchTo(previous);
+}
+
+static void
+take_lost_attempts(FpModel *model, Cycle *cycle)
+{
+	while (model->lost != NIL)
+	{
+		FpLostAttempt *lost = linitial(model->lost);
+		FpTask	   *task;
+
+		if (ShutdownRequestPending || !PostmasterIsAlive() ||
+			!TimestampDifferenceExceeds(lost->noticed_at, fp_clock_real(),
+										LOST_DELAY_MS))
+			return;
+		model->lost = list_delete_first(model->lost);
+		task = fp_model_task_by_token(model, lost->done.token);
+		if (task != NULL)
+		{
+			FpRun	   *run = task->run;
+
+			fp_model_set_token(model, task, 0);
+			begin_work(cycle);
+			take_lost_attempt(model, task, &lost->done);
+			if (run->is_cancelling)
+				fp_task_state_cancel_idle(model, run);
+		}
+		pfree(lost);
+	}
 }
 
 /*
@@ -363,6 +425,8 @@ next_wake(FpModel *model, bool has_shortage)
 	/* a simulated time stands still: nothing comes due by waiting */
 	if (!fp_clock_is_simulated())
 		result = milliseconds_until(Min(next_due(model), next_timer(model)));
+	if (model->lost != NIL)
+		result = Min(result, LOST_DELAY_MS);
 	if (has_shortage)
 		result = Min(result, SHORTAGE_DELAY_MS);
 	if (model->cancelling != NIL)

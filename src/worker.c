@@ -24,6 +24,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/pmsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -139,7 +140,10 @@ detach(int code, Datum arg)
 			slot->current.token != 0;
 		const FpAssignment *lost = NULL;
 
-		if (has_begun)
+		/* nothing is lost for good where the server is gone */
+		if (!PostmasterIsAlive())
+			lost = NULL;
+		else if (has_begun)
 			lost = &slot->current;
 		else if (slot->state == FP_WORKER_STARTING && !slot->must_stop &&
 				 lane->head != lane->tail)

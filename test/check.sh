@@ -35,8 +35,8 @@ count_results()
 # Prints what pg_regress says, of TAP what is not a single assertion that holds.
 run_suite()
 {
-	as_server_user make -s installcheck "${make_options[@]}" \
-		"${suite_options[@]}" 2>&1 |
+	as_server_user make -s installcheck PROVE_FLAGS=--verbose \
+		"${make_options[@]}" "${suite_options[@]}" 2>&1 |
 		tee "$log" | sed -u "${is_tap:+/^ok [0-9]/d}"
 }
 
@@ -47,15 +47,15 @@ show_failure()
 
 	while IFS= read -r file
 	do
-		say "----- ${file#"$tree"/}"
+		say "----- ${file#./}"
 		head -n 300 "$file"
-	done < <(find "$tree" -name regression.diffs -size +0)
+	done < <(find . -name regression.diffs -size +0)
 
 	while IFS= read -r file
 	do
-		say "----- end of ${file#"$tree"/}"
+		say "----- end of ${file#./}"
 		tail -n 60 "$file"
-	done < <(cd "$tree" && failed_logs)
+	done < <(failed_logs)
 }
 
 # Logs of the TAP tests that prove lists as failed; where a server did not even
@@ -64,12 +64,12 @@ failed_logs()
 {
 	local name
 
-	[ -n "$is_tap" ] || { find "$tree/tmp_check" -name postmaster.log; return; }
+	[ -n "$is_tap" ] || { find tmp_check -name postmaster.log; return; }
 	sed -n 's|^test/t/\([^ ]*\)\.pl .*\(Wstat\|Failed\).*|\1|p' "$log" |
 		sort -u |
 		while read -r name
 		do
-			find "$tree/tmp_check/log" -name "regress_log_$name" -o \
+			find tmp_check -name "regress_log_$name" -o \
 				-name "${name}_*.log"
 		done
 }
@@ -84,7 +84,8 @@ suite()
 	is_tap=
 	[ "$name" != TAP ] || is_tap=1
 	log=$work/$name.log
-	say "" "Running the $name tests ..."
+	say
+	say "Running the $name tests ..."
 	run "$suite_time_limit" run_suite
 	status=$?
 	read -r suite_passed suite_failed < <(count_results "$log")
@@ -99,7 +100,7 @@ suite()
 	fi
 	# no test kills a process by these: it is a fault in the C code
 	crashes=$(grep -rlE 'terminated by signal (4|6|7|8|11)\b' \
-		"$tree/tmp_check" --include='*.log' 2>/dev/null)
+		tmp_check --include='*.log' 2>/dev/null)
 	if [ -n "$crashes" ]
 	then
 		say "A server process crashed, see:" "$crashes"
@@ -119,11 +120,11 @@ install_packages tests
 build_flowpg "$source_directory"
 cd "$tree" || exit 1
 
-export PROVE_FLAGS=--verbose
 suite regress ISOLATION= TAP_TESTS=
 [ -z "$(find test/specs -name '*.spec' 2>/dev/null)" ] ||
 	suite isolation REGRESS= TAP_TESTS=
 suite TAP REGRESS= ISOLATION=
 
-say "" "$passed passed, $failed failed"
+say
+say "$passed passed, $failed failed"
 [ "$passed" -gt 0 ] && [ "$failed" -eq 0 ]

@@ -24,6 +24,5 @@ SELECT pg_catalog.pg_extension_config_dump('flow.dag_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill_run', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.position', '');
-SELECT pg_catalog.pg_extension_config_dump('flow.instance', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.dag_run_run_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill_backfill_id_seq', '');

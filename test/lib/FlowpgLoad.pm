@@ -142,13 +142,24 @@ sub wait_for_exit
 	my (@pids) = @_;
 	my $since = time;
 
-	while (grep { kill(0, $_) } @pids)
+	return 0 unless grep { is_alive($_) } @pids;
+	while (grep { is_alive($_) } @pids)
 	{
 		croak "processes @pids are still there"
 		  if time - $since > $PostgreSQL::Test::Utils::timeout_default;
 		usleep(10_000);
 	}
 	return time - $since;
+}
+
+# Orphans that have ended may stay as zombies until init looks after them.
+sub is_alive
+{
+	my ($pid) = @_;
+
+	return 0 unless kill(0, $pid);
+	return 1 unless -r "/proc/$pid/stat";
+	return slurp_file("/proc/$pid/stat") !~ /\) Z/;
 }
 
 =pod
@@ -167,12 +178,19 @@ Starts the server at once; true if that has worked at the first try.
 sub kill_server
 {
 	my ($node) = @_;
-	my @pids = split /\n/,
+	my @processes = map { [ split /\|/ ] } split /\n/,
 	  $node->safe_psql('postgres',
-		'SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()');
+		'SELECT pid, backend_type FROM pg_stat_activity WHERE pid <> pg_backend_pid()'
+	  );
+	my $since = time;
 
 	$node->kill9;
-	return wait_for_exit(@pids);
+	foreach my $process (@processes)
+	{
+		note(sprintf '%s is gone after %.2f s', $process->[1], time - $since)
+		  if wait_for_exit($process->[0]) > 0;
+	}
+	return time - $since;
 }
 
 sub start_again

@@ -45,11 +45,12 @@ clean_up()
 	trap - EXIT
 	trap '' HUP INT TERM
 	[ -z "$child" ] || kill -TERM -- "-$child" "$timer" 2>/dev/null
+	cd /
 	restore_cluster_conf
 	if [ -n "$work" ]
 	then
 		stop_servers
-		cd / && rm -rf "$work"
+		rm -rf "$work"
 	fi
 	exit "$status"
 }
