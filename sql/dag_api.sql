@@ -4,6 +4,9 @@
 --
 CREATE ROLE regress_flow_admin SUPERUSER LOGIN;
 SET SESSION AUTHORIZATION regress_flow_admin;
+SET client_min_messages = warning;
+DROP EXTENSION IF EXISTS flowpg CASCADE;
+RESET client_min_messages;
 CREATE EXTENSION flowpg;
 SET TimeZone = 'UTC';
 SET DateStyle = 'ISO, YMD';

@@ -51,6 +51,7 @@ static FpInterval interval_to_trigger(const FpDagRow *dag,
 									  bool has_logical_date,
 									  TimestampTz logical_date);
 static FpRunRow *require_run(int64 run_id);
+pg_noreturn static void no_such_run(int64 run_id);
 static void check_not_blocking(int64 run_id);
 static bool is_blocked_by_this_session(int pid);
 static void set_simulated_now(TimestampTz now);
@@ -156,7 +157,9 @@ flow_wait_run(PG_FUNCTION_ARGS)
 
 		MemoryContextReset(context);
 		old_context = MemoryContextSwitchTo(context);
-		run = require_run(run_id);
+		run = fp_run_store_get(run_id);
+		if (run == NULL)
+			no_such_run(run_id);
 		state = run->state;
 		if (!fp_run_state_is_finished(state) && fp_wait_is_slow(&wait))
 			check_not_blocking(run_id);
@@ -332,11 +335,17 @@ require_run(int64 run_id)
 	if (run == NULL ||
 		(dag != NULL ? !fp_dag_rights_may_see(GetUserId(), dag->owner) :
 		 !superuser()))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("run " INT64_FORMAT " does not exist", run_id),
-				 errhint("flow.run_status lists the runs.")));
+		no_such_run(run_id);
 	return run;
+}
+
+static void
+no_such_run(int64 run_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("run " INT64_FORMAT " does not exist", run_id),
+			 errhint("flow.run_status lists the runs.")));
 }
 
 /*

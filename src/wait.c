@@ -17,7 +17,7 @@
 #include "process.h"
 #include "wait.h"
 
-#define FIRST_PAUSE 5
+#define FIRST_PAUSE 1
 #define SLOW_PAUSE 100
 #define LONGEST_PAUSE 500
 

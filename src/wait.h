@@ -21,8 +21,7 @@ extern void fp_wait_begin(FpWait *wait, const Interval *timeout);
 
 /*
  * Waits until it is time to look again; false, at once, where the time is
- * up.  Pauses grow from a few milliseconds, for what is done soon, to half a
- * second.
+ * up.  Pauses grow from a millisecond, for what is done soon, to half a second.
  */
 extern bool fp_wait_again(FpWait *wait);
 

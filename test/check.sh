@@ -32,12 +32,15 @@ count_results()
 		END { print passed + 0, failed + 0 }' "$1"
 }
 
-# Prints what pg_regress says, of TAP what is not a single assertion that holds.
+# Prints what pg_regress says; of TAP not the assertions that hold, nor notes.
+# What goes to stderr is about failures, and is printed as it is.
 run_suite()
 {
-	as_server_user make -s installcheck PROVE_FLAGS=--verbose \
-		"${make_options[@]}" "${suite_options[@]}" 2>&1 |
-		tee "$log" | sed -u "${is_tap:+/^ok [0-9]/d}"
+	{
+		as_server_user make -s installcheck PROVE_FLAGS=--verbose \
+			"${make_options[@]}" "${suite_options[@]}" 2>&3 |
+			tee "$log" | sed -u "${is_tap:+/^ok [0-9]/d; /^#/d}"
+	} 3>&1
 }
 
 # What a person needs to see of a suite that has failed.
@@ -45,11 +48,11 @@ show_failure()
 {
 	local file
 
-	while IFS= read -r file
+	[ -n "$is_tap" ] || while IFS= read -r file
 	do
 		say "----- ${file#./}"
 		head -n 300 "$file"
-	done < <(find . -name regression.diffs -size +0)
+	done < <(find . -name regression.diffs -newer "$tree/tmp_check")
 
 	while IFS= read -r file
 	do

@@ -182,7 +182,9 @@ sub kill_server
 	  $node->safe_psql('postgres',
 		'SELECT pid, backend_type FROM pg_stat_activity WHERE pid <> pg_backend_pid()'
 	  );
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my $since = time;
+	my $seconds;
 
 	$node->kill9;
 	foreach my $process (@processes)
@@ -190,7 +192,11 @@ sub kill_server
 		note(sprintf '%s is gone after %.2f s', $process->[1], time - $since)
 		  if wait_for_exit($process->[0]) > 0;
 	}
-	return time - $since;
+	$seconds = time - $since;
+
+	# a zombie would keep a new postmaster from starting
+	usleep(10_000) while kill(0, $postmaster);
+	return $seconds;
 }
 
 sub start_again

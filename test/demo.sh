@@ -1,0 +1,97 @@
+#!/bin/bash
+# demo.sh - the whole way of real data from a legacy database through three
+# levels to a published table, on a server that lives as long as this script.
+#
+#   bash test/demo.sh
+#
+# Needs nothing but Debian 12 (see test/check.sh) and about a minute.  Ends with
+# status 0 if all figures agree with those computed from the CSV file without
+# flowpg.  What it does is in test/demo/*.sql.
+set -u -o pipefail
+
+source_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
+. "$source_directory/test/lib/build.sh"
+
+port=5432
+
+step()
+{
+	say
+	say "== $*"
+}
+
+# A server in the work directory, reached by a unix socket there alone.
+start_server()
+{
+	as_server_user mkdir "$work/socket" &&
+		as_server_user "$bindir/initdb" -D "$work/data" -U postgres -A trust \
+			-N -E UTF8 --locale=C.UTF-8 >"$work/initdb.log" 2>&1 ||
+		{ cat "$work/initdb.log" >&2; return 1; }
+	as_server_user tee -a "$work/data/postgresql.conf" >/dev/null <<-CONF
+		shared_preload_libraries = 'flowpg'
+		max_worker_processes = 24
+		listen_addresses = ''
+		unix_socket_directories = '$work/socket'
+		port = $port
+	CONF
+	as_server_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w \
+		start >/dev/null
+}
+
+# run_sql DATABASE ROLE FILE [psql options], in the directory of the data
+run_sql()
+{
+	local database=$1 role=$2 file=$3
+
+	shift 3
+	cd "$tree/test/data" &&
+		"$bindir/psql" -X -q -v ON_ERROR_STOP=1 -P pager=off -P footer=off \
+			-h "$work/socket" -p "$port" -U "$role" -d "$database" \
+			-v host="$work/socket" -v port="$port" "$@" -f "../demo/$file"
+}
+
+must_sql()
+{
+	run 600 run_sql "$@" && return
+	say "The end of the server's log:" >&2
+	tail -n 40 "$work/server.log" >&2
+	die "$3 failed"
+}
+
+make_work_directory
+install_packages
+build_flowpg "$source_directory"
+
+step "A server of its own"
+run 120 start_server || { cat "$work/server.log" >&2; die "could not start a server"; }
+say "PostgreSQL $("$bindir/postgres" -V | sed 's/.*) //; s/ .*//') with shared_preload_libraries = 'flowpg'"
+
+step "The legacy system: flights from New York in January 2013 (legacy.sql)"
+run 60 "$bindir/createdb" -h "$work/socket" -p "$port" -U postgres legacy &&
+	run 60 "$bindir/createdb" -h "$work/socket" -p "$port" -U postgres warehouse ||
+	die "could not create databases"
+must_sql legacy postgres legacy.sql
+
+step "The warehouse: levels 0, 1, 2 and a report (warehouse.sql)"
+must_sql warehouse postgres warehouse.sql -t >/dev/null
+
+step "Four DAGs, each waiting for the one before (dags.sql)"
+must_sql warehouse etl dags.sql -t >/dev/null
+
+step "The backfill of 31 days (backfill.sql)"
+must_sql warehouse etl backfill.sql
+
+step "What came of it (results.sql)"
+must_sql warehouse etl results.sql
+
+step "The same figures straight from the CSV file, without flowpg"
+must_sql postgres postgres figures_of_csv.sql >"$work/figures_of_csv"
+must_sql warehouse etl figures_of_warehouse.sql >"$work/figures_of_warehouse"
+[ -s "$work/figures_of_csv" ] || die "the CSV file gave no figures"
+diff "$work/figures_of_csv" "$work/figures_of_warehouse" >"$work/difference" ||
+	{
+		head -n 40 "$work/difference" >&2
+		die "figures differ (< CSV file, > warehouse)"
+	}
+say "figures agree: $(wc -l <"$work/figures_of_csv") lines of rows a level," \
+	"rows a day, delays a carrier and day, departures an hour"
