@@ -248,6 +248,11 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	dag->is_in_due = false;
 	dag->is_behind = false;
 
+	/* without catchup it depends on the time which interval is the next */
+	if (dag->has_next && !dag->bounds.catchup)
+		dag->has_next = fp_schedule_next_run(dag->schedule, &dag->bounds, now,
+											 &dag->next);
+
 	while (dag->has_next && dag->next.end <= now)
 	{
 		FpRunRow	row;

@@ -18,6 +18,7 @@
 #include "utils/varlena.h"
 
 #include "upsert.h"
+#include "upsert_index.h"
 #include "upsert_shape.h"
 #include "user_sql.h"
 
@@ -81,7 +82,7 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 	shape = fp_upsert_shape_make(def);
 	fp_upsert_shape_check_rights(shape);
 
-	missing_index = fp_upsert_shape_missing_index(shape);
+	missing_index = fp_upsert_index_missing(shape);
 	if (missing_index != NULL)
 		ereport(WARNING,
 				(errmsg("no index of source \"%s\" has the page order (%s)",

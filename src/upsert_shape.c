@@ -11,34 +11,28 @@
  * Columns match by name.  Two things decide how fast a page is taken, and
  * both need the source and the target to agree on what "less" and "equal"
  * mean: that a key comes only once (a unique index of the source says so), and
- * that a page, which is a range of the source, is a range of the target too.
- * is_same_order is that agreement for one column.
+ * that a page, which is a range of the source, is a range of the target too
+ * (upsert_index.c).  is_same_order is that agreement for one column.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/relation.h"
 #include "access/stratnum.h"
 #include "access/table.h"
 #include "access/transam.h"
-#include "catalog/catalog.h"
-#include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_am.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
-#include "parser/parsetree.h"
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -52,15 +46,9 @@
 
 #include "compat.h"
 #include "spi_util.h"
+#include "upsert_index.h"
 #include "upsert_shape.h"
 #include "user_sql.h"
-
-/* Where a column of the source comes from, if it is a table's column as it is. */
-typedef struct Origin
-{
-	Oid			relid;			/* InvalidOid: computed, or a join's */
-	AttrNumber	attnum;
-} Origin;
 
 static void look_up_target(FpUpsertShape *shape, const FpUpsertDef *def);
 static void look_up_source(FpUpsertShape *shape, const FpUpsertDef *def,
@@ -85,14 +73,6 @@ static List *primary_key_names(FpUpsertShape *shape, Relation target);
 static List *look_up_order(FpUpsertShape *shape, const FpUpsertDef *def);
 static void choose_written(FpUpsertShape *shape, const FpUpsertDef *def,
 						   Relation target);
-static void check_unique_index(FpUpsertShape *shape, Relation target);
-static bool is_plain_unique(Relation index);
-static bool is_index_on_key(const FpUpsertShape *shape, Relation index);
-static bool is_index_in_order(Relation index, const List *order,
-							  const AttrNumber *attnums);
-static void learn_origins(FpUpsertShape *shape, Query *query);
-static Origin find_origin(Query *query, AttrNumber resno);
-static bool is_unique_in(Oid relid, const Bitmapset *attnums);
 static FpUpsertColumn *find_column(const FpUpsertShape *shape,
 								   const char *name);
 static void set_operators(FpUpsertOperators *ops, const char *column,
@@ -127,9 +107,9 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	shape->key = look_up_key(shape, def, target);
 	shape->order = look_up_order(shape, def);
 	choose_written(shape, def, target);
-	learn_origins(shape, query);
+	fp_upsert_index_learn_source(shape, query);
 	if (shape->target_relkind != RELKIND_FOREIGN_TABLE)
-		check_unique_index(shape, target);
+		fp_upsert_index_learn_target(shape, target);
 	table_close(target, NoLock);
 
 	shape->is_row_compared = shape->source_relkind != RELKIND_FOREIGN_TABLE &&
@@ -174,54 +154,6 @@ fp_upsert_shape_check_rights(const FpUpsertShape *shape)
 		if (column->is_key || column->is_updated)
 			require_right(shape, column->attnum, ACL_SELECT, "SELECT");
 	}
-}
-
-char *
-fp_upsert_shape_missing_index(const FpUpsertShape *shape)
-{
-	Relation	source;
-	List	   *indexes;
-	AttrNumber *attnums;
-	bool		is_found = false;
-	StringInfoData command;
-	ListCell   *lc;
-
-	if (shape->source_relkind != RELKIND_RELATION &&
-		shape->source_relkind != RELKIND_PARTITIONED_TABLE &&
-		shape->source_relkind != RELKIND_MATVIEW)
-		return NULL;
-
-	attnums = palloc(list_length(shape->order) * sizeof(AttrNumber));
-	foreach(lc, shape->order)
-		attnums[foreach_current_index(lc)] =
-			get_attnum(shape->source_relid,
-					   ((FpUpsertColumn *) lfirst(lc))->name);
-
-	source = table_open(shape->source_relid, AccessShareLock);
-	indexes = RelationGetIndexList(source);
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (index->rd_index->indisvalid &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
-			is_index_in_order(index, shape->order, attnums))
-			is_found = true;
-		index_close(index, AccessShareLock);
-	}
-	table_close(source, NoLock);
-
-	if (is_found)
-		return NULL;
-
-	initStringInfo(&command);
-	appendStringInfo(&command, "CREATE INDEX ON %s (", shape->source);
-	foreach(lc, shape->order)
-		appendStringInfo(&command, "%s%s",
-						 foreach_current_index(lc) > 0 ? ", " : "",
-						 ((FpUpsertColumn *) lfirst(lc))->quoted);
-	appendStringInfoString(&command, ");");
-	return command.data;
 }
 
 void
@@ -684,253 +616,6 @@ choose_written(FpUpsertShape *shape, const FpUpsertDef *def, Relation target)
 		if (column->is_updated)
 			shape->has_updated = true;
 	}
-}
-
-/*
- * Find the target's unique index on the key, and whether it has the page
- * order.  An error where there is none: without it, nothing stops two sessions
- * from inserting one key.
- */
-static void
-check_unique_index(FpUpsertShape *shape, Relation target)
-{
-	List	   *indexes = RelationGetIndexList(target);
-	bool		is_found = false;
-	bool		is_order_of_key = true;
-	AttrNumber *attnums;
-	ListCell   *lc;
-
-	attnums = palloc(list_length(shape->order) * sizeof(AttrNumber));
-	foreach(lc, shape->order)
-	{
-		FpUpsertColumn *column = lfirst(lc);
-
-		attnums[foreach_current_index(lc)] = column->attnum;
-		if (!column->is_key || !column->is_same_order)
-			is_order_of_key = false;
-	}
-
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (is_plain_unique(index) && is_index_on_key(shape, index))
-		{
-			is_found = true;
-			if (is_order_of_key &&
-				is_index_in_order(index, shape->order, attnums))
-				shape->is_key_order = true;
-		}
-		index_close(index, AccessShareLock);
-	}
-
-	if (!is_found)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_COLUMN_REFERENCE),
-				 errmsg("target \"%s\" of an upsert has no unique index on its key (%s)",
-						shape->target_name, fp_upsert_shape_names(shape->key)),
-				 errdetail("The index must be on these columns and no others, without WHERE or expressions, valid and not deferrable."),
-				 errhint("Create one, or name the columns of one that is there in \"key\".")));
-}
-
-/*
- * Whether an index keeps its columns unique at any time and for all rows.
- * How it treats nulls does not matter: a null in the key is an error.
- */
-static bool
-is_plain_unique(Relation index)
-{
-	return index->rd_index->indisunique &&
-		index->rd_index->indisvalid &&
-		index->rd_index->indimmediate &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
-		heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL);
-}
-
-static bool
-is_index_on_key(const FpUpsertShape *shape, Relation index)
-{
-	int			nkeys = IndexRelationGetNumberOfKeyAttributes(index);
-	ListCell   *lc;
-
-	if (nkeys != list_length(shape->key))
-		return false;
-	foreach(lc, shape->key)
-	{
-		bool		is_found = false;
-
-		for (int i = 0; i < nkeys; i++)
-		{
-			if (index->rd_index->indkey.values[i] ==
-				((FpUpsertColumn *) lfirst(lc))->attnum)
-				is_found = true;
-		}
-		if (!is_found)
-			return false;
-	}
-	return true;
-}
-
-/*
- * Whether the first columns of an index give the page order, forwards or
- * backwards: the columns' default order, with nulls where ORDER BY has them.
- */
-static bool
-is_index_in_order(Relation index, const List *order, const AttrNumber *attnums)
-{
-	static const int16 backwards = INDOPTION_DESC | INDOPTION_NULLS_FIRST;
-
-	if (index->rd_rel->relam != BTREE_AM_OID ||
-		IndexRelationGetNumberOfKeyAttributes(index) < list_length(order))
-		return false;
-
-	for (int i = 0; i < list_length(order); i++)
-	{
-		AttrNumber	attnum = index->rd_index->indkey.values[i];
-		Oid			type;
-		int32		typmod;
-		Oid			collation;
-		TypeCacheEntry *entry;
-
-		if (attnum != attnums[i])
-			return false;
-
-		get_atttypetypmodcoll(index->rd_index->indrelid, attnum, &type,
-							  &typmod, &collation);
-		entry = lookup_type_cache(getBaseType(type), TYPECACHE_BTREE_OPFAMILY);
-		if (index->rd_opfamily[i] != entry->btree_opf ||
-			index->rd_indcollation[i] != collation ||
-			index->rd_indoption[i] != index->rd_indoption[0])
-			return false;
-	}
-
-	return index->rd_indoption[0] == 0 || index->rd_indoption[0] == backwards;
-}
-
-/*
- * Learn what constraints of the tables below the source promise: that a
- * column is never null, that the key is unique.
- */
-static void
-learn_origins(FpUpsertShape *shape, Query *query)
-{
-	Oid			key_relid = InvalidOid;
-	Bitmapset  *key_attnums = NULL;
-	bool		is_key_known = true;
-	ListCell   *lc;
-
-	foreach(lc, shape->columns)
-	{
-		FpUpsertColumn *column = lfirst(lc);
-		Origin		origin = find_origin(query,
-										 foreach_current_index(lc) + 1);
-		HeapTuple	tuple;
-
-		if (OidIsValid(origin.relid))
-		{
-			tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(origin.relid),
-									Int16GetDatum(origin.attnum));
-			if (HeapTupleIsValid(tuple))
-			{
-				column->is_not_null =
-					((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
-				ReleaseSysCache(tuple);
-			}
-		}
-
-		if (column->is_key)
-		{
-			/* a cast may make two values one */
-			if (!OidIsValid(origin.relid) || !column->is_same_order ||
-				(key_attnums != NULL && origin.relid != key_relid))
-				is_key_known = false;
-			else
-			{
-				key_relid = origin.relid;
-				key_attnums = bms_add_member(key_attnums, origin.attnum);
-			}
-		}
-	}
-
-	shape->is_source_key_unique = is_key_known &&
-		is_unique_in(key_relid, key_attnums);
-}
-
-/*
- * The column of a table that a column of a query is, where each row of the
- * query is a row of one table, and no two are the same.
- */
-static Origin
-find_origin(Query *query, AttrNumber resno)
-{
-	static const Origin none = {InvalidOid, InvalidAttrNumber};
-	TargetEntry *entry;
-	RangeTblRef *reference;
-	RangeTblEntry *rte;
-	Var		   *var;
-	Origin		origin;
-
-	if (query->commandType != CMD_SELECT || query->setOperations != NULL ||
-		query->hasTargetSRFs || query->groupClause != NIL ||
-		query->groupingSets != NIL || query->hasAggs ||
-		list_length(query->jointree->fromlist) != 1)
-		return none;
-	reference = linitial(query->jointree->fromlist);
-	if (!IsA(reference, RangeTblRef))
-		return none;
-
-	entry = list_nth_node(TargetEntry, query->targetList, resno - 1);
-	var = (Var *) entry->expr;
-	if (!IsA(var, Var) || var->varlevelsup != 0 ||
-		var->varno != reference->rtindex || var->varattno <= 0)
-		return none;
-
-	rte = rt_fetch(var->varno, query->rtable);
-	if (rte->rtekind == RTE_SUBQUERY)
-		return find_origin(rte->subquery, var->varattno);
-	if (rte->rtekind != RTE_RELATION || rte->tablesample != NULL ||
-		rte->relkind == RELKIND_FOREIGN_TABLE)
-		return none;
-
-	/* constraints of a parent table need not hold for all its children */
-	if (rte->relkind == RELKIND_RELATION && rte->inh &&
-		has_subclass(rte->relid))
-		return none;
-
-	origin.relid = rte->relid;
-	origin.attnum = var->varattno;
-	return origin;
-}
-
-static bool
-is_unique_in(Oid relid, const Bitmapset *attnums)
-{
-	Relation	relation;
-	List	   *indexes;
-	bool		result = false;
-	ListCell   *lc;
-
-	relation = relation_open(relid, AccessShareLock);
-	indexes = RelationGetIndexList(relation);
-	foreach(lc, indexes)
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		bool		is_within = is_plain_unique(index);
-
-		for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
-		{
-			AttrNumber	attnum = index->rd_index->indkey.values[i];
-
-			if (attnum <= 0 || !bms_is_member(attnum, attnums))
-				is_within = false;
-		}
-		if (is_within)
-			result = true;
-		index_close(index, AccessShareLock);
-	}
-	relation_close(relation, NoLock);
-
-	return result;
 }
 
 /*

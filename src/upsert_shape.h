@@ -99,12 +99,6 @@ extern FpUpsertShape *fp_upsert_shape_make(const FpUpsertDef *def);
 extern void fp_upsert_shape_check_rights(const FpUpsertShape *shape);
 
 /*
- * The CREATE INDEX that a table lacks for its page order; NULL where there is
- * one, and for sources that are not tables.
- */
-extern char *fp_upsert_shape_missing_index(const FpUpsertShape *shape);
-
-/*
  * Makes the shape read from a table that holds the source's rows.
  */
 extern void fp_upsert_shape_set_spilled(FpUpsertShape *shape,

@@ -199,7 +199,7 @@ append_range(StringInfo buf, const FpUpsertShape *shape,
 	 * A comparison of rows excludes no partition, one of the first column
 	 * does.
 	 */
-	if (shape->is_row_compared && norder > 1 &&
+	if (shape->is_row_compared && norder > 1 && key->nequal == 0 &&
 		(shape->source_relkind == RELKIND_PARTITIONED_TABLE ||
 		 shape->target_relkind == RELKIND_PARTITIONED_TABLE))
 	{
@@ -246,10 +246,11 @@ append_compared(StringInfo buf, const FpUpsertShape *shape, const char *alias,
 
 	prefix = psprintf("%s.", alias);
 	appendStringInfoChar(buf, '(');
-	append_names(buf, order, prefix, "");
+	append_names(buf, list_copy_tail(order, nequal), prefix, "");
 	appendStringInfo(buf, ") %s (", operator);
-	for (int i = 0; i < norder; i++)
-		appendStringInfo(buf, "%s$%d", i > 0 ? ", " : "", first_param + i);
+	for (int i = nequal; i < norder; i++)
+		appendStringInfo(buf, "%s$%d", i > nequal ? ", " : "",
+						 first_param + i);
 	appendStringInfoChar(buf, ')');
 	pfree(prefix);
 }
@@ -567,15 +568,22 @@ append_insert(StringInfo buf, const FpUpsertShape *shape,
 		append_page(buf, shape, key);
 		appendStringInfoString(buf, ") AS p");
 	}
-	appendStringInfoString(buf, " WHERE NOT EXISTS (SELECT FROM ");
 	if (shape->is_key_order && list_length(shape->order) > 1)
 	{
-		appendStringInfoString(buf, "old AS t WHERE ");
+		/* counted, old is complete; ordered, it is merged without sorting p */
+		appendStringInfoString(buf,
+							   " WHERE (SELECT pg_catalog.count(*) FROM old)"
+							   " OPERATOR(pg_catalog.>=) 0"
+							   " AND NOT EXISTS (SELECT FROM"
+							   " (SELECT * FROM old AS t ORDER BY ");
+		append_names(buf, shape->order, "t.", direction(shape, false));
+		appendStringInfoString(buf, ") AS t WHERE ");
 		append_key_equal(buf, shape);
 	}
 	else
 	{
-		appendStringInfo(buf, "%s AS t WHERE ", shape->target);
+		appendStringInfo(buf, " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ",
+						 shape->target);
 		append_key_equal(buf, shape);
 		append_target_range(buf, shape, key);
 	}

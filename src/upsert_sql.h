@@ -33,10 +33,8 @@ typedef struct FpUpsertSqlKey
 {
 	FpUpsertStatement statement;
 	bool		has_lower;
-	int			nequal;			/* leading columns on which the lower and
-								 * (but for FP_UPSERT_SQL_BOUND) the upper
-								 * bound agree; used where rows are not
-								 * compared as rows, else 0 */
+	int			nequal;			/* leading columns that are equal in all rows
+								 * looked for; fewer than all */
 } FpUpsertSqlKey;
 
 extern char *fp_upsert_sql(const FpUpsertShape *shape,

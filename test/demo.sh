@@ -47,7 +47,7 @@ run_sql()
 	cd "$tree/test/data" &&
 		"$bindir/psql" -X -q -v ON_ERROR_STOP=1 -P pager=off -P footer=off \
 			-h "$work/socket" -p "$port" -U "$role" -d "$database" \
-			-v host="$work/socket" -v port="$port" "$@" -f "../demo/$file"
+			-v host="$work/socket" -v port="$port" "$@" <"../demo/$file"
 }
 
 must_sql()
@@ -77,6 +77,7 @@ must_sql warehouse postgres warehouse.sql -t >/dev/null
 
 step "Four DAGs, each waiting for the one before (dags.sql)"
 must_sql warehouse etl dags.sql -t >/dev/null
+must_sql warehouse etl pipeline.sql
 
 step "The backfill of 31 days (backfill.sql)"
 must_sql warehouse etl backfill.sql

@@ -6,6 +6,6 @@ SELECT flow_backfill('legacy_to_lv0_flights', '2013-01-01', '2013-01-31')
 
 CALL flow_wait_backfill(:backfill_id, '5 minutes');
 
-SELECT dag_id, state, total, success, failed, percent
-FROM flow.backfill_status
+SELECT dag_id, total, success, failed, b.ended_at - b.created_at AS took
+FROM flow.backfill_status JOIN flow.backfill b USING (backfill_id, dag_id)
 WHERE backfill_id = :backfill_id;

@@ -34,6 +34,10 @@ CREATE TABLE flights (
 \copy airlines FROM 'airlines.csv' CSV HEADER
 \copy flights FROM PROGRAM 'gzip -dc flights_2013_01.csv.gz' CSV HEADER
 
+SELECT count(*) AS flights, count(DISTINCT flight_date) AS days,
+    count(*) FILTER (WHERE dep_time IS NULL) AS cancelled
+FROM flights;
+
 ANALYZE;
 
 CREATE ROLE legacy_reader LOGIN;
