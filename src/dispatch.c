@@ -78,8 +78,7 @@ static int	depth_of(const Role *role);
 static void release_blocked(FpModel *model, const Room *room);
 static FpTask *next_task(FpModel *model);
 static bool fits(FpModel *model, FpTask *task, Room *room);
-static void assign(FpModel *model, FpTask *task, FpTaskRunBatch *first,
-				   FpTaskRunBatch *again);
+static void assign(FpModel *model, FpTask *task, FpAttempts *attempts);
 static int	find_lane(Oid role, bool create);
 static void fill_assignment(FpAssignment *assignment, FpTask *task);
 static bool start_worker(int lane, Oid role);
@@ -142,8 +141,7 @@ fp_dispatch_note_duration(Oid role, int64 duration)
 /* ---- planning ---- */
 
 List *
-fp_dispatch_plan(FpModel *model, FpTaskRunBatch *first,
-				 FpTaskRunBatch *again)
+fp_dispatch_plan(FpModel *model, FpAttempts *attempts)
 {
 	List	   *planned = NIL;
 	Room		room;
@@ -158,7 +156,7 @@ fp_dispatch_plan(FpModel *model, FpTaskRunBatch *first,
 	{
 		if (!fits(model, task, &room))
 			continue;
-		assign(model, task, first, again);
+		assign(model, task, attempts);
 		planned = lappend(planned, task);
 	}
 	return planned;
@@ -388,7 +386,9 @@ fits(FpModel *model, FpTask *task, Room *room)
 	MemoryContext previous;
 
 	fp_model_take_task(model, task);
-	if (dag->nactive_tasks >= fp_model_max_active_tasks(dag))
+	if (task->run->is_callback)
+		pool = NULL;			/* needs a worker, and that is all */
+	else if (dag->nactive_tasks >= fp_model_max_active_tasks(dag))
 	{
 		if (!dag->is_blocked)
 			dlist_push_tail(&model->blocked_dags, &dag->blocked_node);
@@ -396,7 +396,8 @@ fits(FpModel *model, FpTask *task, Room *room)
 		fp_model_put_task(model, task, &dag->blocked);
 		return false;
 	}
-	if (pool->used + fp_model_task_spec(task)->pool_slots > pool->slots)
+	if (pool != NULL &&
+		pool->used + fp_model_task_spec(task)->pool_slots > pool->slots)
 	{
 		fp_model_put_task(model, task, &pool->blocked);
 		return false;
@@ -421,16 +422,25 @@ fits(FpModel *model, FpTask *task, Room *room)
 }
 
 static void
-assign(FpModel *model, FpTask *task, FpTaskRunBatch *first,
-	   FpTaskRunBatch *again)
+assign(FpModel *model, FpTask *task, FpAttempts *attempts)
 {
 	FpRun	   *run = task->run;
 	uint64		token = pg_atomic_fetch_add_u64(&fp_shared->next_token, 1);
+	FpTaskRunBatch *batch = attempts->pokes;
 
 	task->state = FP_TASK_RUN_RUNNING;
-	task->try_number++;
+	if (!task->is_rescheduled)
+	{
+		task->try_number++;
+		batch = task->has_row ? attempts->again : attempts->first;
+	}
 	fp_model_set_token(model, task, token);
-	fp_run_store_batch_add(task->has_row ? again : first, run->run_id,
+	if (run->is_callback)
+	{
+		attempts->callbacks = lappend(attempts->callbacks, run);
+		return;
+	}
+	fp_run_store_batch_add(batch, run->run_id,
 						   run->dag->dag_id,
 						   fp_model_task_spec(task)->task_id, -1,
 						   task->try_number, FP_TASK_RUN_RUNNING);
@@ -483,24 +493,27 @@ static void
 fill_assignment(FpAssignment *assignment, FpTask *task)
 {
 	FpRun	   *run = task->run;
-	const FpTaskSpec *def = fp_model_task_spec(task);
+	const FpTaskSpec *spec = fp_model_task_spec(task);
 
 	assignment->token = task->token;
 	assignment->run_id = run->run_id;
 	assignment->version = run->version->version;
-	assignment->map_index = -1;
+	assignment->map_index = run->is_callback ? FP_CALLBACK_MAP_INDEX : -1;
+	assignment->operator = spec->operator;
 	assignment->try_number = task->try_number;
-	assignment->may_retry = task->failures < def->retries;
+	assignment->callback_id = run->callback_id;
+	assignment->is_poke = task->is_rescheduled;
+	assignment->may_retry = task->failures < spec->retries;
 	assignment->has_conf = run->has_conf;
-	assignment->retry_delay = fp_task_state_retry_delay(def,
+	assignment->retry_delay = fp_task_state_retry_delay(spec,
 														task->failures + 1);
-	assignment->execution_timeout = def->execution_timeout;
+	assignment->execution_timeout = spec->execution_timeout;
 	assignment->run_type = run->run_type;
 	assignment->logical_date = run->logical_date;
 	assignment->data_interval_start = run->data_interval_start;
 	assignment->data_interval_end = run->data_interval_end;
 	strlcpy(assignment->dag_id, run->dag->dag_id, FP_ID_SIZE);
-	strlcpy(assignment->task_id, def->task_id, FP_ID_SIZE);
+	strlcpy(assignment->task_id, spec->task_id, FP_ID_SIZE);
 }
 
 /*
@@ -842,6 +855,7 @@ fp_dispatch_adopt(void)
 			copy->run_id = done->run_id;
 			copy->map_index = done->map_index;
 			copy->try_number = done->try_number;
+			copy->callback_id = done->callback_id;
 			strlcpy(copy->task_id, done->task_id, FP_ID_SIZE);
 			result = lappend(result, copy);
 		}

@@ -23,13 +23,21 @@ extern FpDone *fp_dispatch_collect(int *n);
 /* notes how long an attempt took, for the choice of how many to hand over */
 extern void fp_dispatch_note_duration(Oid role, int64 duration);
 
+/* The attempts of a plan, by what has to be recorded of them. */
+typedef struct FpAttempts
+{
+	FpTaskRunBatch *first;		/* of task runs that have no row */
+	FpTaskRunBatch *again;		/* of those that have one */
+	FpTaskRunBatch *pokes;		/* an attempt that was rescheduled goes on */
+	List	   *callbacks;		/* FpRun *: callbacks of ended runs */
+} FpAttempts;
+
 /*
  * Chooses ready tasks as far as limits and workers have room, most important
- * first; gives each a token and adds it to the batch that fits.  Returns them
- * as a List of FpTask *.
+ * first; gives each a token and adds it to the attempts.  Returns them as a
+ * List of FpTask *.
  */
-extern List *fp_dispatch_plan(FpModel *model, FpTaskRunBatch *first,
-							  FpTaskRunBatch *again);
+extern List *fp_dispatch_plan(FpModel *model, FpAttempts *attempts);
 
 /* puts planned tasks into their lanes and wakes idle workers */
 extern void fp_dispatch_hand_over(FpModel *model, List *tasks);

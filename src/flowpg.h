@@ -72,6 +72,28 @@ typedef enum FpRunType
 	FP_RUN_TRIGGERED
 } FpRunType;
 
+/* The kinds of tasks. */
+typedef enum FpOperator
+{
+	FP_OPERATOR_SQL,
+	FP_OPERATOR_UPSERT,
+	FP_OPERATOR_CHECK,
+	FP_OPERATOR_SENSOR,
+	FP_OPERATOR_BRANCH,
+	FP_OPERATOR_RETENTION,
+	FP_OPERATOR_TRIGGER,
+	FP_OPERATOR_CALLBACK		/* on_success or on_failure of a run; not
+								 * among its tasks */
+} FpOperator;
+
+/*
+ * Where a run's callback stands among its assignments: it has a row in
+ * flow.callback and none in flow.task_run.
+ */
+#define FP_CALLBACK_MAP_INDEX (-2)
+
+extern const char *fp_operator_name(FpOperator operator);
+extern FpOperator fp_operator_parse(const char *name);
 extern const char *fp_run_state_name(FpRunState state);
 extern FpRunState fp_run_state_parse(const char *name);
 extern bool fp_run_state_is_finished(FpRunState state);

@@ -47,6 +47,8 @@ static int	compare_due(const pairingheap_node *a, const pairingheap_node *b,
 						void *arg);
 static int	compare_timers(const pairingheap_node *a,
 						   const pairingheap_node *b, void *arg);
+static int	compare_deadlines(const pairingheap_node *a,
+							  const pairingheap_node *b, void *arg);
 static int	compare_tasks(const pairingheap_node *a,
 						  const pairingheap_node *b, void *arg);
 static int	compare_runs(const pairingheap_node *a, const pairingheap_node *b,
@@ -82,6 +84,8 @@ fp_model_new(void)
 								 sizeof(FpBackfill), false);
 	init_heap(&model->due, compare_due);
 	init_heap(&model->timers, compare_timers);
+	init_heap(&model->deadlines, compare_deadlines);
+	dlist_init(&model->past_checks);
 	init_heap(&model->ready, compare_tasks);
 	init_heap(&model->ready_backfill, compare_tasks);
 	init_heap(&model->suspects, compare_tasks);
@@ -120,6 +124,7 @@ fp_model_dag(FpModel *model, const char *dag_id, bool create)
 	dlist_init(&dag->queues);
 	dlist_init(&dag->versions);
 	dlist_init(&dag->runs);
+	dlist_init(&dag->waiting_for_past);
 	dag->own.dag = dag;
 	init_heap(&dag->own.queued, compare_runs);
 	dlist_init(&dag->own.waiting);
@@ -409,6 +414,7 @@ fp_model_add_run(FpModel *model, const FpRunRow *row, int64 ordinal)
 	run->data_interval_end = row->data_interval_end;
 	run->has_conf = row->has_conf;
 	run->has_rows = row->version != 0;
+	run->parent_run_id = row->parent_run_id;
 	run->ordinal = ordinal;
 
 	/* what was asked for by name waits for no other DAG */
@@ -432,8 +438,9 @@ fp_model_add_run(FpModel *model, const FpRunRow *row, int64 ordinal)
 void
 fp_model_enqueue_run(FpModel *model, FpRun *run, bool waiting)
 {
-	Assert(run->state == FP_RUN_QUEUED);
+	Assert(run->state == FP_RUN_QUEUED || run->is_parked);
 	run->is_waiting = waiting;
+	run->is_in_queue = true;
 	if (waiting)
 		dlist_push_tail(&run->queue->waiting, &run->waiting_node);
 	else
@@ -447,6 +454,7 @@ fp_model_enqueue_run(FpModel *model, FpRun *run, bool waiting)
 void
 fp_model_dequeue_run(FpRun *run)
 {
+	run->is_in_queue = false;
 	if (run->is_waiting)
 		dlist_delete(&run->waiting_node);
 	else
@@ -541,10 +549,15 @@ fp_model_start_run(FpModel *model, FpRun *run, int version,
 void
 fp_model_remove_run(FpModel *model, FpRun *run)
 {
+	if (run->is_in_deadlines)
+		pairingheap_remove(&model->deadlines, &run->deadline_node);
 	if (run->state != FP_RUN_QUEUED && run->version != NULL)
 	{
-		run->queue->nactive--;
+		if (!run->is_parked)
+			run->queue->nactive--;
 		model->nruns--;
+		for (int i = 0; i < run->version->ntasks; i++)
+			fp_model_forget_past(&run->tasks[i]);
 		if (--run->version->nruns == 0)
 		{
 			dlist_delete(&run->version->node);
@@ -601,6 +614,7 @@ load_version(FpModel *model, FpDag *dag, int version, List *rows)
 	MemoryContext context;
 	MemoryContext previous;
 	FpVersion  *result;
+	FpDagVersionRow row_of_dag;
 	ListCell   *lc;
 	int			i = 0;
 
@@ -610,6 +624,10 @@ load_version(FpModel *model, FpDag *dag, int version, List *rows)
 	result = palloc0(sizeof(FpVersion));
 	result->context = context;
 	result->version = version;
+	fp_run_store_dag_version(dag->dag_id, version, &row_of_dag);
+	result->dagrun_timeout = row_of_dag.dagrun_timeout;
+	result->has_on_success = row_of_dag.has_on_success;
+	result->has_on_failure = row_of_dag.has_on_failure;
 	result->ntasks = list_length(rows);
 	result->tasks = palloc0(sizeof(FpTaskSpec) * Max(1, result->ntasks));
 	list_sort(rows, compare_task_ids);
@@ -619,6 +637,7 @@ load_version(FpModel *model, FpDag *dag, int version, List *rows)
 		FpTaskSpec  *task = &result->tasks[i++];
 
 		task->task_id = pstrdup(row->task_id);
+		task->operator = fp_operator_parse(row->operator);
 		task->rule = fp_trigger_rule_parse(row->trigger_rule);
 		task->retries = row->retries;
 		task->retry_delay = row->retry_delay;
@@ -783,6 +802,9 @@ fp_model_take_task(FpModel *model, FpTask *task)
 void
 fp_model_make_ready(FpModel *model, FpTask *task)
 {
+	if (task->state == FP_TASK_RUN_NONE)
+		task->run->nlive++;
+	task->is_rescheduled = task->state == FP_TASK_RUN_UP_FOR_RESCHEDULE;
 	task->state = FP_TASK_RUN_SCHEDULED;
 	if (task->crashes >= FP_SUSPECT_CRASHES)
 		fp_model_put_task(model, task, &model->suspects);
@@ -792,12 +814,34 @@ fp_model_make_ready(FpModel *model, FpTask *task)
 		fp_model_put_task(model, task, &model->ready);
 }
 
+/* Has the task's previous run looked up, in this cycle's transaction. */
+void
+fp_model_check_past(FpModel *model, FpTask *task)
+{
+	if (task->is_past_queued)
+		return;
+	task->is_past_queued = true;
+	dlist_push_tail(&model->past_checks, &task->check_node);
+}
+
+/* The task no longer waits for its previous run. */
+void
+fp_model_forget_past(FpTask *task)
+{
+	if (task->waits_for_past)
+		dlist_delete(&task->past_node);
+	if (task->is_past_queued)
+		dlist_delete(&task->check_node);
+	task->waits_for_past = false;
+	task->is_past_queued = false;
+}
+
 /* token 0: the task is at no worker any more */
 void
 fp_model_set_token(FpModel *model, FpTask *task, uint64 token)
 {
 	TokenEntry *entry;
-	const FpTaskSpec *def = fp_model_task_spec(task);
+	const FpTaskSpec *spec = fp_model_task_spec(task);
 	int			change = token != 0 ? 1 : -1;
 
 	Assert((task->token != 0) == (token == 0));
@@ -811,9 +855,11 @@ fp_model_set_token(FpModel *model, FpTask *task, uint64 token)
 	task->token = token;
 
 	task->run->nrunning += change;
-	task->run->dag->nactive_tasks += change;
-	def->pool->used += change * def->pool_slots;
 	model->nrunning += change;
+	if (task->run->is_callback)
+		return;
+	task->run->dag->nactive_tasks += change;
+	spec->pool->used += change * spec->pool_slots;
 	if (task->run->queue->backfill != NULL)
 		model->nbackfill_running += change;
 	if (task->crashes >= FP_SUSPECT_CRASHES)
@@ -874,6 +920,14 @@ compare_timers(const pairingheap_node *a, const pairingheap_node *b,
 {
 	return earlier_first(pairingheap_const_container(FpTask, node, a)->retry_at,
 						 pairingheap_const_container(FpTask, node, b)->retry_at);
+}
+
+static int
+compare_deadlines(const pairingheap_node *a, const pairingheap_node *b,
+				  void *arg)
+{
+	return earlier_first(pairingheap_const_container(FpRun, deadline_node, a)->deadline,
+						 pairingheap_const_container(FpRun, deadline_node, b)->deadline);
 }
 
 /*

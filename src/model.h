@@ -36,6 +36,7 @@ typedef struct FpPool FpPool;
 typedef struct FpTaskSpec
 {
 	char	   *task_id;
+	FpOperator	operator;
 	FpTriggerRule rule;
 	int			nupstream;
 	int		   *upstream;		/* indexes into the version's tasks */
@@ -57,6 +58,9 @@ typedef struct FpVersion
 {
 	MemoryContext context;		/* holds this struct and all below */
 	int			version;
+	int64		dagrun_timeout; /* us; 0: none */
+	bool		has_on_success;
+	bool		has_on_failure;
 	int			nruns;
 	int			ntasks;
 	FpTaskSpec  *tasks;
@@ -74,6 +78,12 @@ typedef struct FpTask
 	FpTaskRunState state;
 	bool		has_row;		/* flow.task_run has a row for it */
 	bool		waits_for_worker;	/* of its role; else of another limit */
+	bool		is_rescheduled; /* the same attempt goes on */
+	bool		must_clear;		/* its attempt is being cancelled so that it
+								 * can run anew */
+	bool		waits_for_past; /* past_node is in FpDag.waiting_for_past */
+	bool		is_past_met;	/* its previous run allows it */
+	bool		is_past_queued; /* check_node is in FpModel.past_checks */
 	int			try_number;		/* of the latest attempt; 0: none */
 	int			failures;
 	int			crashes;
@@ -82,6 +92,8 @@ typedef struct FpTask
 	FpUpstreamCounts upstream;	/* how its upstream tasks have ended */
 	pairingheap *heap;			/* the heap it is in, or NULL */
 	pairingheap_node node;
+	dlist_node	past_node;
+	dlist_node	check_node;
 } FpTask;
 
 /* The queue of a DAG's own runs, or of its runs in one backfill. */
@@ -114,12 +126,24 @@ struct FpRun
 	bool		waits_for_asis; /* asks its asis DAGs before it starts */
 	bool		has_rows;		/* flow.task_run may have rows of it already */
 	bool		is_waiting;		/* in queue->waiting, else in queue->queued */
+	bool		is_callback;	/* not a run of its own; see run_life.c */
+	int64		callback_id;
+	bool		is_in_queue;	/* in one of its queue's lists */
+	bool		is_parked;		/* runs, but only waits for an earlier run: holds
+								 * no slot of max_active_runs */
+	bool		is_timed_out;	/* cancelled by dagrun_timeout: fails */
+	bool		is_in_deadlines;
 	bool		is_cancelling;
 	int			ncancels;		/* times its workers have been asked to stop */
 	char		cancel_message[128];
 	int			priority;
 	int			nunfinished;	/* tasks not in a final state */
+	int			nlive;			/* tasks ready, at workers, or waiting for a
+								 * time */
 	int			nrunning;		/* tasks at workers */
+	int64		parent_run_id;	/* 0: none */
+	TimestampTz deadline;		/* real time; valid if is_in_deadlines */
+	pairingheap_node deadline_node;
 	FpTask	   *tasks;			/* one a task of the version */
 	pairingheap_node queue_node;
 	dlist_node	waiting_node;
@@ -149,6 +173,7 @@ struct FpDag
 	dlist_head	queues;			/* of FpQueue.dag_node */
 	dlist_head	versions;		/* of FpVersion.node */
 	dlist_head	runs;			/* of FpRun.dag_node: all unfinished ones */
+	dlist_head	waiting_for_past;	/* of FpTask.past_node */
 	FpSchedule *effective;		/* cached; see link.c */
 	bool		has_effective;	/* effective is valid (and may be NULL) */
 	bool		is_dirty;		/* runs may be able to start */
@@ -162,6 +187,9 @@ struct FpBackfill
 	bool		is_paused;
 	bool		is_cancelled;
 	bool		stop_on_failure;
+	bool		ignore_depends_on_past;
+	int			window_start;	/* run_window in minutes of the day; -1: none */
+	int			window_end;
 	int			max_active_runs;	/* -1: the DAG's */
 	int			priority;
 	int			nunfinished;	/* runs */
@@ -194,6 +222,9 @@ typedef struct FpModel
 	HTAB	   *tokens;			/* FpTask * by token */
 	pairingheap due;			/* FpDag.due_node by next.end */
 	pairingheap timers;			/* FpTask.node by retry_at */
+	pairingheap deadlines;		/* FpRun.deadline_node by deadline */
+	dlist_head	past_checks;	/* FpTask.check_node: whether their previous
+								 * run allows them is to be looked up */
 	pairingheap ready;			/* FpTask.node by importance */
 	pairingheap ready_backfill; /* the same, of backfill runs */
 	pairingheap suspects;		/* ready tasks that were open in crashes */
@@ -252,6 +283,8 @@ extern void fp_model_put_task(FpModel *model, FpTask *task,
 							  pairingheap *heap);
 extern void fp_model_take_task(FpModel *model, FpTask *task);
 extern void fp_model_make_ready(FpModel *model, FpTask *task);
+extern void fp_model_check_past(FpModel *model, FpTask *task);
+extern void fp_model_forget_past(FpTask *task);
 extern void fp_model_set_token(FpModel *model, FpTask *task, uint64 token);
 extern FpTask *fp_model_task_by_token(FpModel *model, uint64 token);
 extern const FpTaskSpec *fp_model_task_spec(const FpTask *task);

@@ -39,6 +39,17 @@ static const char *const run_type_names[] = {
 	[FP_RUN_TRIGGERED] = "triggered",
 };
 
+static const char *const operator_names[] = {
+	[FP_OPERATOR_SQL] = "sql",
+	[FP_OPERATOR_UPSERT] = "upsert",
+	[FP_OPERATOR_CHECK] = "check",
+	[FP_OPERATOR_SENSOR] = "sensor",
+	[FP_OPERATOR_BRANCH] = "branch",
+	[FP_OPERATOR_RETENTION] = "retention",
+	[FP_OPERATOR_TRIGGER] = "trigger",
+	[FP_OPERATOR_CALLBACK] = "callback",
+};
+
 static int
 find_name(const char *const *names, int n, const char *name, const char *kind)
 {
@@ -49,6 +60,19 @@ find_name(const char *const *names, int n, const char *name, const char *kind)
 	}
 	elog(ERROR, "unrecognized %s: \"%s\"", kind, name);
 	return 0;					/* keep compiler quiet */
+}
+
+const char *
+fp_operator_name(FpOperator operator)
+{
+	return operator_names[operator];
+}
+
+FpOperator
+fp_operator_parse(const char *name)
+{
+	return find_name(operator_names, lengthof(operator_names), name,
+					 "operator");
 }
 
 const char *

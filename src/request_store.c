@@ -39,6 +39,8 @@ static const char *const kind_names[] = {
 	[FP_REQUEST_RESUME_BACKFILL] = "resume_backfill",
 	[FP_REQUEST_CANCEL_BACKFILL] = "cancel_backfill",
 	[FP_REQUEST_CANCEL_RUN] = "cancel_run",
+	[FP_REQUEST_CLEAR] = "clear",
+	[FP_REQUEST_MARK] = "mark",
 	[FP_REQUEST_DAG_LOG] = "dag_log",
 	[FP_REQUEST_POOL] = "pool",
 };

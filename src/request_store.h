@@ -30,6 +30,9 @@ typedef enum FpRequestKind
 	FP_REQUEST_RESUME_BACKFILL, /* backfill_id */
 	FP_REQUEST_CANCEL_BACKFILL, /* backfill_id */
 	FP_REQUEST_CANCEL_RUN,		/* run_id */
+	FP_REQUEST_CLEAR,			/* run_id; args {"task_ids": [...]} */
+	FP_REQUEST_MARK,			/* run_id; args {"task_ids": [...],
+								 * "state": "success"} */
 	FP_REQUEST_DAG_LOG,			/* dag_id; args {"date": }: an outside word */
 	FP_REQUEST_POOL				/* a pool changed */
 } FpRequestKind;

@@ -27,6 +27,7 @@ static void apply(FpModel *model, const FpRequest *request);
 static void dag_changed(FpModel *model, const FpRequest *request);
 static void cancel_runs(FpModel *model, FpDag *dag, int64 last_run_id);
 static char *get_arg(const FpRequest *request, const char *name);
+static List *get_list_arg(const FpRequest *request, const char *name);
 static void run_added(FpModel *model, int64 run_id);
 static void word_given(FpModel *model, const FpRequest *request);
 
@@ -74,6 +75,17 @@ apply(FpModel *model, const FpRequest *request)
 			run = fp_model_run(model, request->run_id);
 			if (run != NULL)
 				fp_run_life_cancel(model, run, "cancelled by flow_cancel_run");
+			break;
+		case FP_REQUEST_CLEAR:
+			fp_run_life_rework(model, request->run_id,
+							   get_list_arg(request, "task_ids"),
+							   FP_TASK_RUN_NONE);
+			break;
+		case FP_REQUEST_MARK:
+			fp_run_life_rework(model, request->run_id,
+							   get_list_arg(request, "task_ids"),
+							   fp_task_run_state_parse(get_arg(request,
+															   "state")));
 			break;
 		case FP_REQUEST_DAG_LOG:
 			word_given(model, request);
@@ -178,4 +190,30 @@ get_arg(const FpRequest *request, const char *name)
 	if (value->type == jbvString)
 		return pnstrdup(value->val.string.val, value->val.string.len);
 	return NULL;
+}
+
+/* An array of strings of the request's args; NIL: there is none. */
+static List *
+get_list_arg(const FpRequest *request, const char *name)
+{
+	Jsonb	   *args = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+														  CStringGetDatum(request->args)));
+	JsonbValue	buffer;
+	JsonbValue *array;
+	List	   *result = NIL;
+
+	array = getKeyJsonValueFromContainer(&args->root, name, strlen(name),
+										 &buffer);
+	if (array == NULL || array->type != jbvBinary)
+		return NIL;
+	for (uint32 i = 0; i < JsonContainerSize(array->val.binary.data); i++)
+	{
+		JsonbValue *element = getIthJsonbValueFromContainer(array->val.binary.data,
+															i);
+
+		if (element->type == jbvString)
+			result = lappend(result, pnstrdup(element->val.string.val,
+											  element->val.string.len));
+	}
+	return result;
 }

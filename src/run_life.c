@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include "commands/async.h"
+#include "utils/json.h"
 #include "utils/timestamp.h"
 
 #include "backfill_store.h"
@@ -24,6 +26,9 @@
 #include "run_planner.h"
 #include "task_state.h"
 
+/* A callback that a stop of the server cuts off is tried so often. */
+#define MAX_CALLBACK_TRIES 3
+
 /* Scheduled runs of one DAG that one cycle makes at most. */
 #define MAX_RUNS_AT_ONCE 500
 
@@ -31,6 +36,18 @@ static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 						List *adopted, FpTaskRunBatch *lost);
 static const FpAssignment *find_adopted(List *adopted, int64 run_id,
 										const FpTaskRunRow *row);
+static void restore_callbacks(FpModel *model, List *adopted);
+static void start_callback(FpModel *model, FpDag *dag, const FpRunRow *run,
+						   FpRunState state, int64 callback_id, uint64 token);
+static void follow_earlier_branches(FpModel *model, FpRun *run);
+static void set_deadline(FpModel *model, FpRun *run, TimestampTz started_at);
+static void park_if_idle(FpModel *model, FpRun *run);
+static void unpark(FpModel *model, FpRun *run);
+static void wake_parent(FpModel *model, int64 parent_run_id);
+static bool is_in_window(const FpBackfill *backfill, const FpDag *dag,
+						 TimestampTz now);
+static void read_window(FpBackfill *backfill, const char *window);
+static void notify_run(const FpRun *run, FpRunState state);
 static bool has_room_for_due(const FpQueue *queue);
 static bool may_start_one(const FpQueue *queue);
 static void start_run(FpModel *model, FpRun *run);
@@ -85,8 +102,10 @@ fp_run_life_restore(FpModel *model, List *adopted)
 		backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
 		backfill->is_paused = row->state == FP_BACKFILL_PAUSED;
 		backfill->stop_on_failure = row->stop_on_failure;
+		backfill->ignore_depends_on_past = row->ignore_depends_on_past;
 		backfill->max_active_runs = row->max_active_runs;
 		backfill->priority = row->priority;
+		read_window(backfill, row->run_window);
 		foreach(lr, fp_run_store_of_backfill(row->backfill_id))
 		{
 			FpBackfillRunRow *run = lfirst(lr);
@@ -121,6 +140,8 @@ fp_run_life_restore(FpModel *model, List *adopted)
 						lost->n)));
 	fp_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
 						   fp_clock_real());
+
+	restore_callbacks(model, adopted);
 
 	foreach(lc, backfills)
 	{
@@ -204,6 +225,8 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 		Assert(assignment != NULL);
 		fp_model_set_token(model, task, assignment->token);
 	}
+	set_deadline(model, run, row->started_at);
+	follow_earlier_branches(model, run);
 	fp_task_state_begin_run(model, run);
 }
 
@@ -335,14 +358,17 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 	{
 		FpQueue    *queue = dlist_container(FpQueue, dag_node, iter.cur);
 
-		while (may_start_one(queue))
+		while (may_start_one(queue) &&
+			   is_in_window(queue->backfill, dag, now))
 		{
 			FpRun	   *run;
 
 			run = pairingheap_container(FpRun, queue_node,
 										pairingheap_first(&queue->queued));
 			fp_model_dequeue_run(run);
-			if (fp_link_is_satisfied(model, run))
+			if (run->is_parked)
+				unpark(model, run);
+			else if (fp_link_is_satisfied(model, run))
 				start_run(model, run);
 			else
 				fp_model_enqueue_run(model, run, true);
@@ -382,6 +408,8 @@ start_run(FpModel *model, FpRun *run)
 									 task_runs);
 	}
 	fp_model_start_run(model, run, version, task_versions, task_runs);
+	set_deadline(model, run, at);
+	follow_earlier_branches(model, run);
 	fp_task_state_begin_run(model, run);
 }
 
@@ -431,13 +459,15 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	TimestampTz start = run->data_interval_start;
 	TimestampTz end = run->data_interval_end;
 	int64		run_id = run->run_id;
+	int64		parent_run_id;
 	char	   *message = NULL;
 
-	if (state == FP_RUN_FAILED)
-		message = fp_run_store_first_failure(run_id);
-	else if (state == FP_RUN_CANCELLED)
+	if (state == FP_RUN_CANCELLED || run->is_timed_out)
 		message = run->cancel_message;
+	else if (state == FP_RUN_FAILED)
+		message = fp_run_store_first_failure(run_id);
 	fp_run_store_end(run_id, state, message, fp_clock_real());
+	notify_run(run, state);
 	if (state == FP_RUN_SUCCESS)
 		fp_link_succeeded(model, run);
 	else if (state == FP_RUN_FAILED)
@@ -446,8 +476,22 @@ fp_run_life_end(FpModel *model, FpRun *run)
 						dag->dag_id),
 				 message != NULL ? errdetail_internal("%s", message) : 0));
 
+	if (dag->row != NULL &&
+		((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
+		 (state == FP_RUN_FAILED && run->version->has_on_failure)))
+	{
+		FpRunRow   *row = fp_run_store_get(run_id);
+
+		start_callback(model, dag, row, state,
+					   fp_run_store_add_callback(run_id, state,
+												 fp_clock_real()), 0);
+	}
+
 	model->cancelling = list_delete_ptr(model->cancelling, run);
+	parent_run_id = run->parent_run_id;
 	fp_model_remove_run(model, run);
+	if (parent_run_id != 0)
+		wake_parent(model, parent_run_id);
 
 	if (backfill != NULL)
 	{
@@ -481,6 +525,12 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 	}
 	if (run->nunfinished == 0)
 		return;					/* it ends in this cycle anyway */
+	if (run->is_parked)
+	{
+		if (run->is_in_queue)
+			fp_model_dequeue_run(run);
+		unpark(model, run);
+	}
 
 	run->is_cancelling = true;
 	strlcpy(run->cancel_message, message, sizeof(run->cancel_message));
@@ -566,8 +616,10 @@ fp_run_life_take_backfill(FpModel *model, int64 backfill_id)
 	backfill = fp_model_backfill(model, backfill_id, true);
 	backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
 	backfill->stop_on_failure = row->stop_on_failure;
+	backfill->ignore_depends_on_past = row->ignore_depends_on_past;
 	backfill->max_active_runs = row->max_active_runs;
 	backfill->priority = row->priority;
+	read_window(backfill, row->run_window);
 	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
 								fp_clock_real());
 
@@ -758,4 +810,438 @@ settle_backfill(FpModel *model, FpBackfill *backfill)
 	fp_backfill_store_set_state(backfill->backfill_id, state,
 								fp_clock_real());
 	fp_model_remove_backfill(model, backfill);
+}
+
+
+/* ---- depends_on_past ---- */
+
+void
+fp_run_life_check_past(FpModel *model, FpTask *task)
+{
+	FpRun	   *run = task->run;
+	FpBackfill *backfill = run->queue->backfill;
+
+	fp_model_forget_past(task);
+	if (run->is_cancelling || task->state != FP_TASK_RUN_NONE)
+		return;
+	if ((backfill != NULL && backfill->ignore_depends_on_past) ||
+		fp_run_store_is_past_met(run->dag->dag_id, run->logical_date,
+								 backfill != NULL ? backfill->backfill_id : 0,
+								 fp_model_task_spec(task)->task_id))
+	{
+		fp_task_state_past_met(model, task);
+		/* it needs a slot again */
+		if (run->is_parked && !run->is_in_queue)
+			fp_model_enqueue_run(model, run, false);
+		return;
+	}
+	task->waits_for_past = true;
+	dlist_push_tail(&run->dag->waiting_for_past, &task->past_node);
+	park_if_idle(model, run);
+}
+
+void
+fp_run_life_task_ended(FpModel *model, FpTask *task)
+{
+	FpRun	   *run = task->run;
+	FpTask	   *next = NULL;
+	dlist_iter	iter;
+
+	/* of those that wait for this task, only the next one can go on */
+	dlist_foreach(iter, &run->dag->waiting_for_past)
+	{
+		FpTask	   *candidate = dlist_container(FpTask, past_node, iter.cur);
+
+		if (candidate->run->logical_date > run->logical_date &&
+			(next == NULL ||
+			 candidate->run->logical_date < next->run->logical_date) &&
+			strcmp(fp_model_task_spec(candidate)->task_id,
+				   fp_model_task_spec(task)->task_id) == 0)
+			next = candidate;
+	}
+	if (next != NULL)
+		fp_model_check_past(model, next);
+	park_if_idle(model, run);
+}
+
+/*
+ * A run in which nothing goes on until an earlier run does gives its slot of
+ * max_active_runs away: the earlier one may need it.
+ */
+static void
+park_if_idle(FpModel *model, FpRun *run)
+{
+	bool		is_waiting = false;
+
+	if (run->is_parked || run->is_cancelling || run->nlive > 0 ||
+		run->nunfinished == 0)
+		return;
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		if (run->tasks[i].is_past_queued)
+			return;				/* not yet looked up */
+		is_waiting |= run->tasks[i].waits_for_past;
+	}
+	if (!is_waiting)
+		return;
+	run->is_parked = true;
+	run->queue->nactive--;
+	fp_model_mark_dirty(model, run->dag);
+}
+
+/* The run has a slot again: goes on with the tasks that may. */
+static void
+unpark(FpModel *model, FpRun *run)
+{
+	run->is_parked = false;
+	run->queue->nactive++;
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		FpTask	   *task = &run->tasks[i];
+
+		if (task->state == FP_TASK_RUN_NONE && task->is_past_met)
+			fp_model_make_ready(model, task);
+	}
+	park_if_idle(model, run);
+}
+
+
+/* ---- branches ---- */
+
+void
+fp_run_life_follow_branch(FpModel *model, FpTask *task, bool is_begun)
+{
+	List	   *chosen = fp_run_store_branch_choice(task->run->run_id,
+													fp_model_task_spec(task)->task_id);
+
+	fp_task_state_follow_branch(model, task, chosen, is_begun);
+}
+
+/* A run that goes on after a stop, or again, has branches that have chosen. */
+static void
+follow_earlier_branches(FpModel *model, FpRun *run)
+{
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		if (run->version->tasks[i].operator == FP_OPERATOR_BRANCH &&
+			run->tasks[i].state == FP_TASK_RUN_SUCCESS)
+			fp_run_life_follow_branch(model, &run->tasks[i], false);
+	}
+}
+
+
+/* ---- dagrun_timeout ---- */
+
+static void
+set_deadline(FpModel *model, FpRun *run, TimestampTz started_at)
+{
+	if (run->version->dagrun_timeout <= 0 || started_at == DT_NOBEGIN)
+		return;
+	run->deadline = started_at + run->version->dagrun_timeout;
+	run->is_in_deadlines = true;
+	pairingheap_add(&model->deadlines, &run->deadline_node);
+}
+
+void
+fp_run_life_end_overdue(FpModel *model, TimestampTz now)
+{
+	while (!pairingheap_is_empty(&model->deadlines))
+	{
+		FpRun	   *run = pairingheap_container(FpRun, deadline_node,
+												pairingheap_first(&model->deadlines));
+
+		if (run->deadline > now)
+			break;
+		pairingheap_remove(&model->deadlines, &run->deadline_node);
+		run->is_in_deadlines = false;
+		if (run->is_cancelling || run->nunfinished == 0)
+			continue;
+		run->is_timed_out = true;
+		fp_run_life_cancel(model, run, "the run has exceeded its dagrun_timeout");
+	}
+}
+
+
+/* ---- cleared and marked ---- */
+
+void
+fp_run_life_rework(FpModel *model, int64 run_id, List *task_ids,
+				   FpTaskRunState state)
+{
+	FpRun	   *run = fp_model_run(model, run_id);
+	FpRunRow   *row;
+	FpDag	   *dag;
+	ListCell   *lc;
+
+	if (task_ids == NIL)
+		return;
+	row = fp_run_store_get(run_id);
+	if (row == NULL || (run != NULL && run->is_cancelling))
+		return;
+	dag = fp_model_dag(model, row->dag_id, false);
+	if (dag == NULL || dag->row == NULL)
+		return;
+
+	/* what a worker holds is stopped first, and cleared when it has stopped */
+	if (run != NULL && run->version != NULL)
+	{
+		List	   *idle = NIL;
+
+		foreach(lc, task_ids)
+		{
+			FpTask	   *task = NULL;
+
+			for (int i = 0; i < run->version->ntasks; i++)
+			{
+				if (strcmp(run->version->tasks[i].task_id, lfirst(lc)) == 0)
+					task = &run->tasks[i];
+			}
+			if (task == NULL || task->token == 0)
+				idle = lappend(idle, lfirst(lc));
+			else if (state == FP_TASK_RUN_NONE)
+			{
+				task->must_clear = true;
+				if (fp_dispatch_cancel(task->token, false))
+				{
+					fp_model_set_token(model, task, 0);
+					idle = lappend(idle, lfirst(lc));
+				}
+			}
+		}
+		task_ids = idle;
+	}
+
+	if (state == FP_TASK_RUN_NONE)
+	{
+		if (task_ids != NIL)
+			(void) fp_run_store_clear(run_id, task_ids);
+	}
+	else
+	{
+		FpTaskRunBatch *batch = fp_run_store_new_batch();
+
+		foreach(lc, task_ids)
+			fp_run_store_batch_add(batch, run_id, row->dag_id, lfirst(lc), -1,
+								   0, state);
+		fp_run_store_record_states(batch, fp_clock_real());
+	}
+
+	if (run == NULL)
+	{
+		if (row->state == FP_RUN_SUCCESS)
+			fp_run_store_uncover(row->dag_id, row->data_interval_start,
+								 row->data_interval_end);
+		/* one that never started has nothing but its place in the queue */
+		fp_run_store_requeue(run_id, 0, fp_clock_real());
+		row->backfill_id = 0;
+		row->state = FP_RUN_QUEUED;
+		fp_run_life_enter(model, row, 0);
+	}
+	else if (run->version != NULL && run->nunfinished > 0)
+		fp_task_state_refresh(model, run, fp_run_store_task_runs(run_id));
+}
+
+
+/* ---- tasks that trigger runs ---- */
+
+/* A task that waits for a run that it has triggered looks at it now. */
+static void
+wake_parent(FpModel *model, int64 parent_run_id)
+{
+	FpRun	   *parent = fp_model_run(model, parent_run_id);
+
+	if (parent == NULL || parent->version == NULL)
+		return;
+	for (int i = 0; i < parent->version->ntasks; i++)
+	{
+		FpTask	   *task = &parent->tasks[i];
+
+		if (parent->version->tasks[i].operator == FP_OPERATOR_TRIGGER &&
+			task->state == FP_TASK_RUN_UP_FOR_RESCHEDULE)
+		{
+			fp_model_take_task(model, task);
+			fp_model_make_ready(model, task);
+		}
+	}
+}
+
+
+/* ---- callbacks ---- */
+
+/*
+ * A callback is handed to a worker like a task.  In memory it is a run with
+ * one task, beside the DAG's runs; its record is a row of flow.callback.
+ */
+static void
+start_callback(FpModel *model, FpDag *dag, const FpRunRow *row,
+			   FpRunState state, int64 callback_id, uint64 token)
+{
+	MemoryContext previous = MemoryContextSwitchTo(model->context);
+	FpRun	   *callback = palloc0(sizeof(FpRun));
+	FpVersion  *version = palloc0(sizeof(FpVersion));
+	FpTask	   *task = palloc0(sizeof(FpTask));
+
+	version->version = row->version;
+	version->ntasks = 1;
+	version->tasks = palloc0(sizeof(FpTaskSpec));
+	version->tasks[0].task_id = state == FP_RUN_SUCCESS ? "on_success"
+		: "on_failure";
+	version->tasks[0].operator = FP_OPERATOR_CALLBACK;
+	version->tasks[0].pool = fp_model_pool(model, "default");
+	callback->run_id = row->run_id;
+	callback->dag = dag;
+	callback->queue = &dag->own;
+	callback->version = version;
+	callback->is_callback = true;
+	callback->callback_id = callback_id;
+	callback->run_type = row->run_type;
+	callback->state = state;
+	callback->logical_date = row->logical_date;
+	callback->data_interval_start = row->data_interval_start;
+	callback->data_interval_end = row->data_interval_end;
+	callback->has_conf = row->has_conf;
+	callback->priority = dag->row->priority;
+	callback->nunfinished = 1;
+	callback->tasks = task;
+	task->run = callback;
+	if (token == 0)
+		fp_model_make_ready(model, task);
+	else
+	{
+		task->state = FP_TASK_RUN_RUNNING;
+		fp_model_set_token(model, task, token);
+	}
+	MemoryContextSwitchTo(previous);
+}
+
+void
+fp_run_life_callback_ended(FpModel *model, FpRun *callback, bool is_lost)
+{
+	if (is_lost)
+		fp_run_store_end_callback(callback->callback_id, "57P01",
+								  "the worker was terminated while the callback was running",
+								  fp_clock_real());
+	pfree(callback->version->tasks);
+	pfree(callback->version);
+	pfree(callback->tasks);
+	pfree(callback);
+}
+
+static void
+restore_callbacks(FpModel *model, List *adopted)
+{
+	ListCell   *lc;
+	ListCell   *la;
+
+	foreach(lc, fp_run_store_open_callbacks())
+	{
+		FpCallbackRow *row = lfirst(lc);
+		FpDag	   *dag = fp_model_dag(model, row->run->dag_id, false);
+		uint64		token = 0;
+
+		foreach(la, adopted)
+		{
+			FpAssignment *assignment = lfirst(la);
+
+			if (assignment->run_id == row->run->run_id &&
+				assignment->map_index == FP_CALLBACK_MAP_INDEX &&
+				assignment->callback_id == row->callback_id)
+				token = assignment->token;
+		}
+		if (dag == NULL || dag->row == NULL ||
+			(token == 0 && row->ntries >= MAX_CALLBACK_TRIES))
+		{
+			fp_run_store_try_callback(row->callback_id, fp_clock_real());
+			fp_run_store_end_callback(row->callback_id, "57P01",
+									  "the server stopped each time the callback was running, or its DAG is gone",
+									  fp_clock_real());
+		}
+		else
+			start_callback(model, dag, row->run, row->state,
+						   row->callback_id, token);
+	}
+}
+
+
+/* ---- run_window ---- */
+
+/* 'HH:MM-HH:MM', checked when it was given; NULL: any time */
+static void
+read_window(FpBackfill *backfill, const char *window)
+{
+	int			h1,
+				m1,
+				h2,
+				m2;
+
+	backfill->window_start = -1;
+	if (window != NULL &&
+		sscanf(window, "%d:%d-%d:%d", &h1, &m1, &h2, &m2) == 4)
+	{
+		backfill->window_start = h1 * MINS_PER_HOUR + m1;
+		backfill->window_end = h2 * MINS_PER_HOUR + m2;
+	}
+}
+
+void
+fp_run_life_open_windows(FpModel *model, TimestampTz now)
+{
+	HASH_SEQ_STATUS scan;
+	FpBackfill *backfill;
+	dlist_iter	iter;
+
+	hash_seq_init(&scan, model->backfills);
+	while ((backfill = hash_seq_search(&scan)) != NULL)
+	{
+		if (backfill->window_start < 0)
+			continue;
+		dlist_foreach(iter, &backfill->queues)
+		{
+			FpQueue    *queue = dlist_container(FpQueue, backfill_node,
+												iter.cur);
+
+			if (queue->nqueued > 0 && queue->dag->row != NULL &&
+				is_in_window(backfill, queue->dag, now))
+				fp_model_mark_dirty(model, queue->dag);
+		}
+	}
+}
+
+/* The window is wall-clock time of the DAG, and may go over midnight. */
+static bool
+is_in_window(const FpBackfill *backfill, const FpDag *dag, TimestampTz now)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			tz;
+	int			minute;
+
+	if (backfill == NULL || backfill->window_start < 0)
+		return true;
+	if (timestamp2tm(now, &tz, &tm, &fsec, NULL,
+					 fp_schedule_timezone(dag->row->timezone)) != 0)
+		return true;
+	minute = tm.tm_hour * MINS_PER_HOUR + tm.tm_min;
+	if (backfill->window_start <= backfill->window_end)
+		return minute >= backfill->window_start &&
+			minute < backfill->window_end;
+	return minute >= backfill->window_start || minute < backfill->window_end;
+}
+
+
+/* ---- NOTIFY ---- */
+
+static void
+notify_run(const FpRun *run, FpRunState state)
+{
+	StringInfoData payload;
+
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"event\": \"run\", \"run_id\": " INT64_FORMAT ", \"dag_id\": ",
+					 run->run_id);
+	escape_json(&payload, run->dag->dag_id);
+	appendStringInfo(&payload, ", \"run_type\": \"%s\", \"state\": \"%s\"}",
+					 fp_run_type_name(run->run_type),
+					 fp_run_state_name(state));
+	Async_Notify(FP_EXTENSION, payload.data);
 }

@@ -32,6 +32,40 @@ extern void fp_run_life_enter(FpModel *model, const FpRunRow *row,
 extern void fp_run_life_start_queued(FpModel *model, FpDag *dag,
 									 TimestampTz now);
 
+/*
+ * A task that depends on past is due but for that: looks up its previous run,
+ * and makes it ready, or has it wait.
+ */
+extern void fp_run_life_check_past(FpModel *model, FpTask *task);
+
+/*
+ * A task has ended: tasks of the DAG's next run may have waited for it; a run
+ * whose other tasks all wait for an earlier run gives its slot away.
+ */
+extern void fp_run_life_task_ended(FpModel *model, FpTask *task);
+
+/* a branch has succeeded, which is recorded: skips what does not go on */
+extern void fp_run_life_follow_branch(FpModel *model, FpTask *task,
+									  bool is_begun);
+
+/* run_window: backfills whose window has opened may go on */
+extern void fp_run_life_open_windows(FpModel *model, TimestampTz now);
+
+/* dagrun_timeout: runs whose time is over are cancelled, and fail */
+extern void fp_run_life_end_overdue(FpModel *model, TimestampTz now);
+
+/*
+ * Clears task runs, or marks one: task_ids are char *; state FP_TASK_RUN_NONE
+ * clears.  A run that has ended goes back to the queue; in one that is under
+ * way the tasks run again at once.
+ */
+extern void fp_run_life_rework(FpModel *model, int64 run_id, List *task_ids,
+							   FpTaskRunState state);
+
+/* a worker has run a callback, or is gone */
+extern void fp_run_life_callback_ended(FpModel *model, FpRun *callback,
+									   bool is_lost);
+
 /* all tasks of a run have ended: so does the run, and what follows from it */
 extern void fp_run_life_end(FpModel *model, FpRun *run);
 

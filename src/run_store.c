@@ -30,14 +30,15 @@
 #define RUN_COLUMNS \
 	"run_id, dag_id, version, run_type, state, logical_date, " \
 	"data_interval_start, data_interval_end, " \
-	"conf OPERATOR(pg_catalog.<>) '{}', backfill_id, parent_run_id"
-#define N_RUN_COLUMNS 11
+	"conf OPERATOR(pg_catalog.<>) '{}', backfill_id, parent_run_id, started_at"
+#define N_RUN_COLUMNS 12
 
 /* the same of dag_run under the alias r */
 #define R_RUN_COLUMNS \
 	"r.run_id, r.dag_id, r.version, r.run_type, r.state, r.logical_date, " \
 	"r.data_interval_start, r.data_interval_end, " \
-	"r.conf OPERATOR(pg_catalog.<>) '{}', r.backfill_id, r.parent_run_id"
+	"r.conf OPERATOR(pg_catalog.<>) '{}', r.backfill_id, r.parent_run_id, " \
+	"r.started_at"
 
 /* runs that stand for an interval; the predicate of dag_run_interval_key */
 #define STANDS_FOR_INTERVAL \
@@ -320,6 +321,34 @@ fp_run_store_keep_version(const char *dag_id, int version, TimestampTz at)
 }
 
 static void
+read_dag_version(const FpRow *row, void *arg)
+{
+	FpDagVersionRow *result = arg;
+
+	result->dagrun_timeout = fp_row_int64(row, 1);
+	result->has_on_success = fp_row_bool(row, 2);
+	result->has_on_failure = fp_row_bool(row, 3);
+}
+
+void
+fp_run_store_dag_version(const char *dag_id, int version,
+						 FpDagVersionRow *row)
+{
+	static FpStatement statement = {
+		"SELECT " INTERVAL_US("dagrun_timeout") ", on_success IS NOT NULL, "
+		"on_failure IS NOT NULL FROM flow.dag_version "
+		"WHERE dag_id = $1 AND version = $2",
+		SPI_OK_SELECT, 2, {TEXTOID, INT4OID}
+	};
+	Datum		values[2];
+
+	memset(row, 0, sizeof(FpDagVersionRow));
+	values[0] = fp_datum_text(dag_id);
+	values[1] = Int32GetDatum(version);
+	execute(&statement, values, NULL, read_dag_version, row);
+}
+
+static void
 collect_version_task(const FpRow *row, void *arg)
 {
 	List	  **tasks = arg;
@@ -403,12 +432,36 @@ fp_run_store_task_command(const char *dag_id, int version,
 	return command;
 }
 
+FpTaskCommand *
+fp_run_store_callback_command(const char *dag_id, int version,
+							  FpRunState state)
+{
+	static FpStatement statement = {
+		"SELECT 'callback', '{}', "
+		"CASE WHEN $3 = 'success' THEN on_success ELSE on_failure END, "
+		"true, timezone, search_path "
+		"FROM flow.dag_version WHERE dag_id = $1 AND version = $2",
+		SPI_OK_SELECT, 3, {TEXTOID, INT4OID, TEXTOID}
+	};
+	Datum		values[3];
+	FpTaskCommand *command = NULL;
+
+	values[0] = fp_datum_text(dag_id);
+	values[1] = Int32GetDatum(version);
+	values[2] = fp_datum_text(fp_run_state_name(state));
+	execute(&statement, values, NULL, read_task_command, &command);
+	if (command == NULL || command->command == NULL)
+		elog(ERROR, "version %d of dag \"%s\" has no callback", version,
+			 dag_id);
+	return command;
+}
+
 
 /* ---- task_run, the scheduler's part ---- */
 
 #define TASK_RUN_COLUMNS \
 	"task_id, map_index, try_number, state, failures, crashes, retry_at, " \
-	"pages, rows_written, position::text"
+	"pages, rows_written, position::text, started_at"
 
 List *
 fp_run_store_task_runs(int64 run_id)
@@ -552,6 +605,24 @@ fp_run_store_record_again(const FpTaskRunBatch *batch, TimestampTz at)
 	values[5] = TimestampTzGetDatum(at);
 	execute(&history_statement, values, NULL, NULL, NULL);
 	if (execute_counted(&update_statement, values, NULL) != (uint64) batch->n)
+		elog(ERROR, "task_run rows are missing");
+}
+
+void
+fp_run_store_record_pokes(const FpTaskRunBatch *batch)
+{
+	static FpStatement statement = {
+		"UPDATE flow.task_run t SET state = 'running', retry_at = NULL "
+		"FROM " UNNEST_BATCH " WHERE t.run_id = b.run_id "
+		"AND t.task_id = b.task_id AND t.map_index = b.map_index",
+		SPI_OK_UPDATE, 5, {BATCH_TYPES}
+	};
+	Datum		values[5];
+
+	if (batch->n == 0)
+		return;
+	fill_batch_values(batch, values);
+	if (execute_counted(&statement, values, NULL) != (uint64) batch->n)
 		elog(ERROR, "task_run rows are missing");
 }
 
@@ -711,7 +782,8 @@ void
 fp_run_store_end_attempt(const FpAttemptEnd *end)
 {
 	static FpStatement statement = {
-		"UPDATE flow.task_run SET state = $5, started_at = $6, ended_at = $7, "
+		"UPDATE flow.task_run SET state = $5, "
+		"started_at = coalesce($6, started_at), ended_at = $7, "
 		"rows_written = rows_written + $8, pages = pages + $9, "
 		"result = $10::jsonb, sqlstate = $11, message = $12, retry_at = $13, "
 		"worker_pid = $14, failures = failures + $15, crashes = 0 "
@@ -734,7 +806,11 @@ fp_run_store_end_attempt(const FpAttemptEnd *end)
 	values[3] = Int32GetDatum(end->try_number);
 	values[4] = fp_datum_text(fp_task_run_state_name(end->state));
 	values[5] = TimestampTzGetDatum(end->started_at);
+	if (end->started_at == DT_NOBEGIN)
+		nulls[5] = 'n';
 	values[6] = TimestampTzGetDatum(end->ended_at);
+	if (end->ended_at == DT_NOBEGIN)
+		nulls[6] = 'n';
 	values[7] = Int64GetDatum(end->rows_written);
 	values[8] = Int64GetDatum(end->pages);
 	if (end->result != NULL)
@@ -795,6 +871,303 @@ fp_run_store_record_page(int64 run_id, const char *task_id, int map_index,
 				 errmsg("attempt %d of task \"%s\" in run " INT64_FORMAT " is no longer open",
 						try_number, task_id, run_id),
 				 errdetail("The page is rolled back.")));
+}
+
+
+static void
+collect_text(const FpRow *row, void *arg)
+{
+	List	  **result = arg;
+
+	*result = lappend(*result, fp_row_text(row, 1));
+}
+
+void
+fp_run_store_check_downstream(const char *dag_id, int version,
+							  const char *task_id, List *task_ids)
+{
+	static FpStatement statement = {
+		"SELECT c FROM unnest($4) AS c WHERE NOT EXISTS "
+		"(SELECT FROM flow.task_version t WHERE t.dag_id = $1 "
+		"AND t.version = $2 AND t.task_id = c AND $3 = ANY (t.upstream))",
+		SPI_OK_SELECT, 4, {TEXTOID, INT4OID, TEXTOID, TEXTARRAYOID}
+	};
+	Datum		values[4];
+	List	   *others = NIL;
+
+	values[0] = fp_datum_text(dag_id);
+	values[1] = Int32GetDatum(version);
+	values[2] = fp_datum_text(task_id);
+	values[3] = text_array(task_ids);
+	execute(&statement, values, NULL, collect_text, &others);
+	if (others != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("branch \"%s\" names task \"%s\", which is not directly downstream of it",
+						task_id, (char *) linitial(others)),
+				 errhint("A branch gives the task_ids of direct downstream tasks.")));
+}
+
+List *
+fp_run_store_branch_choice(int64 run_id, const char *task_id)
+{
+	static FpStatement statement = {
+		"SELECT jsonb_array_elements_text(result) FROM flow.task_run "
+		"WHERE run_id = $1 AND task_id = $2 AND map_index = -1 "
+		"AND jsonb_typeof(result) = 'array'",
+		SPI_OK_SELECT, 2, {INT8OID, TEXTOID}
+	};
+	Datum		values[2];
+	List	   *result = NIL;
+
+	values[0] = Int64GetDatum(run_id);
+	values[1] = fp_datum_text(task_id);
+	execute(&statement, values, NULL, collect_text, &result);
+	return result;
+}
+
+void
+fp_run_store_keep_position(int64 run_id, const char *task_id, int map_index,
+						   int try_number, const char *position)
+{
+	static FpStatement statement = {
+		"UPDATE flow.task_run SET position = $5::jsonb "
+		"WHERE run_id = $1 AND task_id = $2 AND map_index = $3 "
+		"AND try_number = $4 AND state = 'running'",
+		SPI_OK_UPDATE, 5, {INT8OID, TEXTOID, INT4OID, INT4OID, TEXTOID}
+	};
+	Datum		values[5];
+
+	values[0] = Int64GetDatum(run_id);
+	values[1] = fp_datum_text(task_id);
+	values[2] = Int32GetDatum(map_index);
+	values[3] = Int32GetDatum(try_number);
+	values[4] = fp_datum_text(position);
+	execute(&statement, values, NULL, NULL, NULL);
+}
+
+bool
+fp_run_store_is_past_met(const char *dag_id, TimestampTz logical_date,
+						 int64 backfill_id, const char *task_id)
+{
+	static FpStatement statement = {
+		"SELECT coalesce(t.state IN ('success', 'skipped'), false) "
+		"OR (p.version IS NOT NULL AND NOT EXISTS "
+		"(SELECT FROM flow.task_version v WHERE v.dag_id = p.dag_id "
+		"AND v.version = p.version AND v.task_id = $4)) "
+		"FROM (SELECT run_id, dag_id, version FROM flow.dag_run "
+		"WHERE dag_id = $1 AND logical_date < $2 AND " STANDS_FOR_INTERVAL
+		" ORDER BY logical_date DESC LIMIT 1) p "
+		"LEFT JOIN flow.task_run t ON t.run_id = p.run_id "
+		"AND t.task_id = $4 AND t.map_index = -1 "
+		"WHERE $3 = 0 OR EXISTS (SELECT FROM flow.backfill_run b "
+		"JOIN flow.dag_run r USING (run_id) WHERE b.backfill_id = $3 "
+		"AND r.dag_id = $1 AND r.logical_date < $2)",
+		SPI_OK_SELECT, 4, {TEXTOID, TIMESTAMPTZOID, INT8OID, TEXTOID}
+	};
+	Datum		values[4];
+	bool		result = true;
+
+	values[0] = fp_datum_text(dag_id);
+	values[1] = TimestampTzGetDatum(logical_date);
+	values[2] = Int64GetDatum(backfill_id);
+	values[3] = fp_datum_text(task_id);
+	execute(&statement, values, NULL, read_bool, &result);
+	return result;
+}
+
+
+/* ---- callbacks ---- */
+
+int64
+fp_run_store_add_callback(int64 run_id, FpRunState state, TimestampTz at)
+{
+	static FpStatement statement = {
+		"INSERT INTO flow.callback (run_id, run_state, state, queued_at) "
+		"VALUES ($1, $2, 'queued', $3) RETURNING callback_id",
+		SPI_OK_INSERT_RETURNING, 3, {INT8OID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		values[3];
+	int64		callback_id = 0;
+
+	values[0] = Int64GetDatum(run_id);
+	values[1] = fp_datum_text(fp_run_state_name(state));
+	values[2] = TimestampTzGetDatum(at);
+	execute(&statement, values, NULL, read_int64, &callback_id);
+	return callback_id;
+}
+
+static void
+collect_callback(const FpRow *row, void *arg)
+{
+	List	  **callbacks = arg;
+	FpCallbackRow *callback = palloc(sizeof(FpCallbackRow));
+	char	   *state = fp_row_text(row, N_RUN_COLUMNS + 2);
+
+	callback->run = read_run(row);
+	callback->callback_id = fp_row_int64(row, N_RUN_COLUMNS + 1);
+	callback->state = fp_run_state_parse(state);
+	callback->ntries = fp_row_int32(row, N_RUN_COLUMNS + 3);
+	*callbacks = lappend(*callbacks, callback);
+}
+
+List *
+fp_run_store_open_callbacks(void)
+{
+	static FpStatement statement = {
+		"SELECT " R_RUN_COLUMNS ", c.callback_id, c.run_state, c.try_number "
+		"FROM flow.callback c JOIN flow.dag_run r USING (run_id) "
+		"WHERE c.state IN ('queued', 'running') ORDER BY c.callback_id",
+		SPI_OK_SELECT, 0, {0}
+	};
+	List	   *callbacks = NIL;
+
+	execute(&statement, NULL, NULL, collect_callback, &callbacks);
+	return callbacks;
+}
+
+void
+fp_run_store_try_callback(int64 callback_id, TimestampTz at)
+{
+	static FpStatement statement = {
+		"UPDATE flow.callback SET state = 'running', started_at = $2, "
+		"try_number = try_number + 1 WHERE callback_id = $1",
+		SPI_OK_UPDATE, 2, {INT8OID, TIMESTAMPTZOID}
+	};
+	Datum		values[2];
+
+	values[0] = Int64GetDatum(callback_id);
+	values[1] = TimestampTzGetDatum(at);
+	execute(&statement, values, NULL, NULL, NULL);
+}
+
+void
+fp_run_store_end_callback(int64 callback_id, const char *sqlstate,
+						  const char *message, TimestampTz at)
+{
+	static FpStatement statement = {
+		"UPDATE flow.callback SET "
+		"state = CASE WHEN $3 IS NULL THEN 'success' ELSE 'failed' END, "
+		"sqlstate = $2, message = $3, ended_at = $4 "
+		"WHERE callback_id = $1 AND state = 'running'",
+		SPI_OK_UPDATE, 4, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	Datum		values[4];
+	char		nulls[4];
+
+	memset(nulls, ' ', sizeof(nulls));
+	values[0] = Int64GetDatum(callback_id);
+	if (sqlstate != NULL)
+		values[1] = fp_datum_text(sqlstate);
+	else
+		nulls[1] = 'n';
+	if (message != NULL)
+		values[2] = fp_datum_text(message);
+	else
+		nulls[2] = 'n';
+	values[3] = TimestampTzGetDatum(at);
+	if (execute_counted(&statement, values, nulls) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("callback " INT64_FORMAT " is no longer open",
+						callback_id)));
+}
+
+typedef struct CallbackValues
+{
+	char	  **state;
+	char	  **message;
+	List	  **failed_tasks;
+} CallbackValues;
+
+static void
+read_callback_values(const FpRow *row, void *arg)
+{
+	CallbackValues *values = arg;
+
+	*values->state = fp_row_text(row, 1);
+	*values->message = fp_row_text(row, 2);
+	*values->failed_tasks = fp_row_text_array(row, 3);
+}
+
+void
+fp_run_store_callback_values(int64 callback_id, char **state, char **message,
+							 List **failed_tasks)
+{
+	static FpStatement statement = {
+		"SELECT c.run_state, r.message, ARRAY(SELECT t.task_id "
+		"FROM flow.task_run t WHERE t.run_id = r.run_id "
+		"AND t.state = 'failed' ORDER BY t.ended_at, t.task_id) "
+		"FROM flow.callback c JOIN flow.dag_run r USING (run_id) "
+		"WHERE c.callback_id = $1",
+		SPI_OK_SELECT, 1, {INT8OID}
+	};
+	Datum		values[1] = {Int64GetDatum(callback_id)};
+	CallbackValues result = {state, message, failed_tasks};
+
+	execute(&statement, values, NULL, read_callback_values, &result);
+}
+
+
+/* ---- housekeeping ---- */
+
+int64
+fp_run_store_purge(TimestampTz before, int limit)
+{
+	/*
+	 * Old runs have low numbers, so reading along the primary key finds them
+	 * first.
+	 */
+	static FpStatement statement = {
+		"WITH old AS MATERIALIZED (SELECT run_id FROM flow.dag_run "
+		"WHERE ended_at < $1 AND state IN ('success', 'failed', 'cancelled') "
+		"ORDER BY run_id LIMIT $2), "
+		"tasks AS (DELETE FROM flow.task_run "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
+		"attempts AS (DELETE FROM flow.attempt_history "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
+		"callbacks AS (DELETE FROM flow.callback "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
+		"backfills AS (DELETE FROM flow.backfill_run "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))) "
+		"DELETE FROM flow.dag_run "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))",
+		SPI_OK_DELETE, 2, {TIMESTAMPTZOID, INT4OID}
+	};
+	static FpStatement log_statement = {
+		"DELETE FROM flow.dag_log WHERE completion_datetime < $1",
+		SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
+	};
+	static FpStatement backfill_statement = {
+		"DELETE FROM flow.backfill b WHERE b.ended_at < $1 AND NOT EXISTS "
+		"(SELECT FROM flow.backfill_run r "
+		"WHERE r.backfill_id = b.backfill_id)",
+		SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
+	};
+	static FpStatement version_statement = {
+		"WITH old AS (DELETE FROM flow.dag_version v WHERE v.created_at < $1 "
+		"AND NOT EXISTS (SELECT FROM flow.dag_run r "
+		"WHERE r.dag_id = v.dag_id AND r.version = v.version) "
+		"AND NOT EXISTS (SELECT FROM flow.dag d "
+		"WHERE d.dag_id = v.dag_id AND d.version = v.version) "
+		"RETURNING v.dag_id, v.version) "
+		"DELETE FROM flow.task_version t USING old "
+		"WHERE t.dag_id = old.dag_id AND t.version = old.version",
+		SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
+	};
+	Datum		values[2];
+	int64		result;
+
+	values[0] = TimestampTzGetDatum(before);
+	values[1] = Int32GetDatum(limit);
+	result = execute_counted(&statement, values, NULL);
+	if (result < limit)
+	{
+		execute(&log_statement, values, NULL, NULL, NULL);
+		execute(&backfill_statement, values, NULL, NULL, NULL);
+		execute(&version_statement, values, NULL, NULL, NULL);
+	}
+	return result;
 }
 
 
@@ -984,6 +1357,7 @@ read_run(const FpRow *row)
 	run->has_conf = fp_row_bool(row, 9);
 	run->backfill_id = fp_row_int64(row, 10);
 	run->parent_run_id = fp_row_int64(row, 11);
+	run->started_at = fp_row_timestamptz(row, 12, DT_NOBEGIN);
 	pfree(run_type);
 	pfree(state);
 	return run;
@@ -1026,6 +1400,7 @@ collect_task_run(const FpRow *row, void *arg)
 	result->pages = fp_row_int64(row, 8);
 	result->rows_written = fp_row_int64(row, 9);
 	result->position = fp_row_text(row, 10);
+	result->started_at = fp_row_timestamptz(row, 11, DT_NOBEGIN);
 	*rows = lappend(*rows, result);
 }
 

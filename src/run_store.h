@@ -31,6 +31,7 @@ typedef struct FpRunRow
 	TimestampTz logical_date;
 	TimestampTz data_interval_start;
 	TimestampTz data_interval_end;
+	TimestampTz started_at;		/* DT_NOBEGIN: not started */
 	bool		has_conf;		/* conf is not an empty object */
 	int64		backfill_id;	/* 0: none */
 	int64		parent_run_id;	/* 0: none */
@@ -88,6 +89,16 @@ extern char *fp_run_store_first_failure(int64 run_id);
  * Versions.  fp_run_store_keep_version writes the definition as it is now
  * under its version, if that has not been done yet.
  */
+typedef struct FpDagVersionRow
+{
+	int64		dagrun_timeout; /* us; 0: none */
+	bool		has_on_success;
+	bool		has_on_failure;
+} FpDagVersionRow;
+
+extern void fp_run_store_dag_version(const char *dag_id, int version,
+									 FpDagVersionRow *row);
+
 typedef struct FpTaskVersionRow
 {
 	char	   *task_id;
@@ -123,6 +134,10 @@ typedef struct FpTaskCommand
 extern FpTaskCommand *fp_run_store_task_command(const char *dag_id,
 												int version,
 												const char *task_id);
+/* on_success or on_failure of a version, by the state of the run */
+extern FpTaskCommand *fp_run_store_callback_command(const char *dag_id,
+													int version,
+													FpRunState state);
 /* a run's conf as jsonb text */
 extern char *fp_run_store_conf(int64 run_id);
 
@@ -136,6 +151,7 @@ typedef struct FpTaskRunRow
 	int			failures;
 	int			crashes;
 	TimestampTz retry_at;		/* DT_NOBEGIN: none */
+	TimestampTz started_at;		/* DT_NOBEGIN: not begun */
 	int64		pages;
 	int64		rows_written;
 	char	   *position;		/* jsonb as text, or NULL */
@@ -172,6 +188,8 @@ extern void fp_run_store_record_first(const FpTaskRunBatch *batch,
 									  TimestampTz at);
 extern void fp_run_store_record_again(const FpTaskRunBatch *batch,
 									  TimestampTz at);
+/* attempts that were rescheduled go on */
+extern void fp_run_store_record_pokes(const FpTaskRunBatch *batch);
 /* states that no worker brings about: skipped, upstream_failed, cancelled */
 extern void fp_run_store_record_states(const FpTaskRunBatch *batch,
 									   TimestampTz at);
@@ -216,8 +234,8 @@ typedef struct FpAttemptEnd
 	int			map_index;
 	int			try_number;
 	FpTaskRunState state;		/* success, failed, up_for_retry, cancelled */
-	TimestampTz started_at;
-	TimestampTz ended_at;
+	TimestampTz started_at;		/* DT_NOBEGIN: stays as it is */
+	TimestampTz ended_at;		/* DT_NOBEGIN: the attempt goes on later */
 	int64		rows_written;	/* of this attempt; added to the row's */
 	int64		pages;			/* likewise */
 	const char *result;			/* jsonb text, or NULL */
@@ -231,6 +249,58 @@ extern void fp_run_store_record_page(int64 run_id, const char *task_id,
 									 int map_index, int try_number,
 									 int64 pages, int64 rows_written,
 									 const char *position);
+
+/* ERROR where a branch names what is not directly downstream of it */
+extern void fp_run_store_check_downstream(const char *dag_id, int version,
+										  const char *task_id,
+										  List *task_ids);
+
+/* the task_ids that a branch has chosen, as a List of char * */
+extern List *fp_run_store_branch_choice(int64 run_id, const char *task_id);
+
+/* a task's run_id in task_run.position: see flow_add_trigger */
+extern void fp_run_store_keep_position(int64 run_id, const char *task_id,
+									   int map_index, int try_number,
+									   const char *position);
+
+/*
+ * Whether the run before this one (by logical_date, among those that stand for
+ * intervals) allows a task that depends on past: it is there not at all, or
+ * its task has succeeded, was skipped, or was not yet a part of the DAG.  The
+ * first run of a backfill is allowed.
+ */
+extern bool fp_run_store_is_past_met(const char *dag_id,
+									 TimestampTz logical_date,
+									 int64 backfill_id, const char *task_id);
+
+/*
+ * Callbacks of ended runs: noted with the run's end, closed by the worker
+ * that has run them.
+ */
+typedef struct FpCallbackRow
+{
+	int64		callback_id;
+	FpRunRow   *run;
+	FpRunState	state;			/* that the run had when it ended */
+	int			ntries;
+} FpCallbackRow;
+
+extern int64 fp_run_store_add_callback(int64 run_id, FpRunState state,
+									   TimestampTz at);
+extern List *fp_run_store_open_callbacks(void);
+extern void fp_run_store_try_callback(int64 callback_id, TimestampTz at);
+/* message NULL: it has succeeded; ERROR: it is not open */
+extern void fp_run_store_end_callback(int64 callback_id, const char *sqlstate,
+									  const char *message, TimestampTz at);
+/* the state of the run, its message and its failed tasks, for run.* */
+extern void fp_run_store_callback_values(int64 callback_id, char **state,
+										 char **message, List **failed_tasks);
+
+/*
+ * Forgets finished runs that ended before a time, with all that belongs to
+ * them, a bounded number at a time.  Returns how many.
+ */
+extern int64 fp_run_store_purge(TimestampTz before, int limit);
 
 /* coverage and dag_log */
 extern void fp_run_store_cover(const char *dag_id, TimestampTz from,

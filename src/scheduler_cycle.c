@@ -17,9 +17,11 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/async.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/pmsignal.h"
+#include "utils/json.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -46,6 +48,11 @@
  */
 #define LOST_DELAY_MS 200
 
+/* Finished runs older than flowpg.history_retention: so many at a time. */
+#define PURGE_RUNS 500
+#define PURGE_STEP_MS 500
+#define PURGE_INTERVAL_MS (3600 * 1000)
+
 /* No worker process could be started: try again after this long. */
 #define SHORTAGE_DELAY_MS 1000
 
@@ -63,18 +70,26 @@ typedef struct FpLostAttempt
 	TimestampTz noticed_at;
 } FpLostAttempt;
 
+/* There is more history to be forgotten. */
+static bool house_has_more = false;
+
 static void begin_work(Cycle *cycle);
 static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
+static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
+static void task_cancelled(FpModel *model, Cycle *cycle, FpTask *task);
+static void keep_house(Cycle *cycle);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
-static void take_lost_attempt(FpModel *model, FpTask *task,
+static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 							  const FpDone *done);
+static void after_result(FpModel *model, FpTask *task);
 static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
 static void settle_runs(FpModel *model, Cycle *cycle, TimestampTz now);
 static void remind_cancelled(FpModel *model);
 static TimestampTz next_due(FpModel *model);
 static TimestampTz next_timer(FpModel *model);
+static TimestampTz next_deadline(FpModel *model);
 static long next_wake(FpModel *model, bool has_shortage);
 static long milliseconds_until(TimestampTz at);
 
@@ -104,11 +119,14 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	MemoryContext context = CurrentMemoryContext;
 	Cycle		cycle = {false, InvalidXLogRecPtr};
 	TimestampTz now = fp_clock_now();
-	FpTaskRunBatch *first = fp_run_store_new_batch();
-	FpTaskRunBatch *again = fp_run_store_new_batch();
+	FpAttempts	attempts = {0};
 	List	   *planned = NIL;
+	ListCell   *lc;
 	bool		has_shortage;
 
+	attempts.first = fp_run_store_new_batch();
+	attempts.again = fp_run_store_new_batch();
+	attempts.pokes = fp_run_store_new_batch();
 	model->decided = fp_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
@@ -118,22 +136,33 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		fp_requests_apply(model);
 	}
 	fp_task_state_wake_retries(model, now);
+	if (next_deadline(model) <= fp_clock_real())
+	{
+		begin_work(&cycle);
+		fp_run_life_end_overdue(model, fp_clock_real());
+	}
+	fp_run_life_open_windows(model, now);
 	if (fp_enabled)
 		make_due_runs(model, &cycle, now);
 	settle_runs(model, &cycle, now);
 	remind_cancelled(model);
 
 	if (fp_enabled)
-		planned = fp_dispatch_plan(model, first, again);
+		planned = fp_dispatch_plan(model, &attempts);
 	if (model->decided->n > 0 || planned != NIL)
 	{
 		TimestampTz at = fp_clock_real();
 
 		begin_work(&cycle);
 		fp_run_store_record_states(model->decided, at);
-		fp_run_store_record_first(first, at);
-		fp_run_store_record_again(again, at);
+		fp_run_store_record_first(attempts.first, at);
+		fp_run_store_record_again(attempts.again, at);
+		fp_run_store_record_pokes(attempts.pokes);
+		foreach(lc, attempts.callbacks)
+			fp_run_store_try_callback(((FpRun *) lfirst(lc))->callback_id,
+									  at);
 	}
+	keep_house(&cycle);
 
 	if (cycle.in_transaction)
 	{
@@ -153,6 +182,7 @@ fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 {
 	return model->nready == 0 && model->nrunning == 0 &&
 		slist_is_empty(&model->dirty) && slist_is_empty(&model->ended) &&
+		dlist_is_empty(&model->past_checks) &&
 		next_due(model) > at && next_timer(model) > at;
 }
 
@@ -174,6 +204,16 @@ next_timer(FpModel *model)
 		return DT_NOEND;
 	return pairingheap_container(FpTask, node,
 								 pairingheap_first(&model->timers))->retry_at;
+}
+
+/* When the first dagrun_timeout is over, in real time. */
+static TimestampTz
+next_deadline(FpModel *model)
+{
+	if (pairingheap_is_empty(&model->deadlines))
+		return DT_NOEND;
+	return pairingheap_container(FpRun, deadline_node,
+								 pairingheap_first(&model->deadlines))->deadline;
 }
 
 /* The first thing of a cycle that needs the tables begins its transaction. */
@@ -221,6 +261,11 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 	}
 	run = task->run;
 	fp_model_set_token(model, task, 0);
+	if (run->is_callback)
+	{
+		fp_run_life_callback_ended(model, run, false);
+		return;
+	}
 
 	switch (done->outcome)
 	{
@@ -229,7 +274,18 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 				fp_dispatch_note_duration(run->dag->row->owner,
 										  done->duration);
 			task->crashes = 0;
+			if (fp_model_task_spec(task)->operator == FP_OPERATOR_BRANCH)
+			{
+				begin_work(cycle);
+				fp_run_life_follow_branch(model, task, true);
+			}
 			fp_task_state_ended(model, task, FP_TASK_RUN_SUCCESS);
+			break;
+		case FP_OUTCOME_SKIPPED:
+			fp_task_state_ended(model, task, FP_TASK_RUN_SKIPPED);
+			break;
+		case FP_OUTCOME_RESCHEDULED:
+			fp_task_state_reschedule(model, task, done->retry_at);
 			break;
 		case FP_OUTCOME_FAILED:
 			task->failures++;
@@ -237,16 +293,65 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 			if (done->will_retry)
 				fp_task_state_retry(model, task, done->retry_at);
 			else
-				fp_task_state_ended(model, task, FP_TASK_RUN_FAILED);
+				task_failed(model, cycle, task);
 			break;
 		case FP_OUTCOME_CANCELLED:
-			fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
+			task_cancelled(model, cycle, task);
 			break;
 		case FP_OUTCOME_LOST:
 			break;				/* see above */
 	}
+	after_result(model, task);
+}
+
+/* What follows from any end of an attempt. */
+static void
+after_result(FpModel *model, FpTask *task)
+{
+	FpRun	   *run = task->run;
+
 	if (run->is_cancelling)
 		fp_task_state_cancel_idle(model, run);
+	else if (fp_task_run_state_is_finished(task->state))
+		fp_run_life_task_ended(model, task);
+}
+
+/* For good: whoever listens is told. */
+static void
+task_failed(FpModel *model, Cycle *cycle, FpTask *task)
+{
+	FpRun	   *run = task->run;
+	StringInfoData payload;
+
+	begin_work(cycle);
+	initStringInfo(&payload);
+	appendStringInfo(&payload, "{\"event\": \"task\", \"run_id\": " INT64_FORMAT ", \"dag_id\": ",
+					 run->run_id);
+	escape_json(&payload, run->dag->dag_id);
+	appendStringInfoString(&payload, ", \"task_id\": ");
+	escape_json(&payload, fp_model_task_spec(task)->task_id);
+	appendStringInfo(&payload, ", \"try_number\": %d, \"state\": \"failed\"}",
+					 task->try_number);
+	Async_Notify(FP_EXTENSION, payload.data);
+	fp_task_state_ended(model, task, FP_TASK_RUN_FAILED);
+}
+
+/* Cancelled with its run, or to be cleared and run anew. */
+static void
+task_cancelled(FpModel *model, Cycle *cycle, FpTask *task)
+{
+	FpRun	   *run = task->run;
+
+	if (!task->must_clear || run->is_cancelling)
+	{
+		fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
+		return;
+	}
+	task->must_clear = false;
+	begin_work(cycle);
+	(void) fp_run_store_clear(run->run_id,
+							  list_make1(fp_model_task_spec(task)->task_id));
+	fp_task_state_refresh(model, run, fp_run_store_task_runs(run->run_id));
 }
 
 static void
@@ -281,9 +386,13 @@ take_lost_attempts(FpModel *model, Cycle *cycle)
 
 			fp_model_set_token(model, task, 0);
 			begin_work(cycle);
-			take_lost_attempt(model, task, &lost->done);
-			if (run->is_cancelling)
-				fp_task_state_cancel_idle(model, run);
+			if (run->is_callback)
+				fp_run_life_callback_ended(model, run, true);
+			else
+			{
+				take_lost_attempt(model, cycle, task, &lost->done);
+				after_result(model, task);
+			}
 		}
 		pfree(lost);
 	}
@@ -294,25 +403,26 @@ take_lost_attempts(FpModel *model, Cycle *cycle)
  * the attempt just before; then the record counts.
  */
 static void
-take_lost_attempt(FpModel *model, FpTask *task, const FpDone *done)
+take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
+				  const FpDone *done)
 {
 	FpRun	   *run = task->run;
-	const FpTaskSpec *def = fp_model_task_spec(task);
+	const FpTaskSpec *spec = fp_model_task_spec(task);
 	FpTaskRunState state;
 	TimestampTz retry_at = DT_NOBEGIN;
 
 	if (run->is_cancelling)
 		state = FP_TASK_RUN_CANCELLED;
-	else if (task->failures < def->retries)
+	else if (task->failures < spec->retries)
 	{
 		state = FP_TASK_RUN_UP_FOR_RETRY;
 		retry_at = fp_clock_now() +
-			fp_task_state_retry_delay(def, task->failures + 1);
+			fp_task_state_retry_delay(spec, task->failures + 1);
 	}
 	else
 		state = FP_TASK_RUN_FAILED;
 
-	if (!fp_run_store_fail_lost(run->run_id, def->task_id, done->map_index,
+	if (!fp_run_store_fail_lost(run->run_id, spec->task_id, done->map_index,
 								done->try_number, state, retry_at,
 								done->worker_pid,
 								done->has_begun
@@ -320,25 +430,27 @@ take_lost_attempt(FpModel *model, FpTask *task, const FpDone *done)
 								: "no worker could connect as the DAG's owner; the server log says why",
 								fp_clock_real()))
 	{
-		FpTaskRunRow *row = fp_run_store_task_run(run->run_id, def->task_id,
+		FpTaskRunRow *row = fp_run_store_task_run(run->run_id, spec->task_id,
 												  done->map_index);
 
 		if (row == NULL)
 			elog(ERROR, "the row of task \"%s\" in run " INT64_FORMAT " is missing",
-				 def->task_id, run->run_id);
+				 spec->task_id, run->run_id);
 		state = row->state;
 		retry_at = row->retry_at;
 	}
 	else
 		ereport(LOG,
 				(errmsg("flowpg worker of task \"%s\" of dag \"%s\" was terminated",
-						def->task_id, run->dag->dag_id),
+						spec->task_id, run->dag->dag_id),
 				 errdetail("Run " INT64_FORMAT ", try %d.", run->run_id,
 						   task->try_number)));
 
 	task->failures++;
 	if (state == FP_TASK_RUN_UP_FOR_RETRY)
 		fp_task_state_retry(model, task, retry_at);
+	else if (state == FP_TASK_RUN_FAILED)
+		task_failed(model, cycle, task);
 	else
 		fp_task_state_ended(model, task, state);
 }
@@ -365,11 +477,16 @@ make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 static void
 settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 {
-	while (!slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty))
+	while (!slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty) ||
+		   !dlist_is_empty(&model->past_checks))
 	{
 		CHECK_FOR_INTERRUPTS();
 		begin_work(cycle);
-		if (!slist_is_empty(&model->ended))
+		if (!dlist_is_empty(&model->past_checks))
+			fp_run_life_check_past(model,
+								   dlist_head_element(FpTask, check_node,
+													  &model->past_checks));
+		else if (!slist_is_empty(&model->ended))
 			fp_run_life_end(model,
 							slist_container(FpRun, ended_node,
 											slist_pop_head_node(&model->ended)));
@@ -383,6 +500,27 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 				fp_run_life_start_queued(model, dag, now);
 		}
 	}
+}
+
+/*
+ * History that is too old goes in small steps: each a part of a cycle's
+ * transaction, and the next one after a while.
+ */
+static void
+keep_house(Cycle *cycle)
+{
+	static TimestampTz last_step = 0;
+	TimestampTz now = fp_clock_real();
+
+	if (fp_history_retention == 0 ||
+		!TimestampDifferenceExceeds(last_step, now,
+									house_has_more ? PURGE_STEP_MS
+									: PURGE_INTERVAL_MS))
+		return;
+	last_step = now;
+	begin_work(cycle);
+	house_has_more = fp_run_store_purge(now - fp_history_retention * USECS_PER_MINUTE,
+										PURGE_RUNS) == PURGE_RUNS;
 }
 
 /*
@@ -425,6 +563,9 @@ next_wake(FpModel *model, bool has_shortage)
 	/* a simulated time stands still: nothing comes due by waiting */
 	if (!fp_clock_is_simulated())
 		result = milliseconds_until(Min(next_due(model), next_timer(model)));
+	result = Min(result, milliseconds_until(next_deadline(model)));
+	if (house_has_more)
+		result = Min(result, PURGE_STEP_MS);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);
 	if (has_shortage)

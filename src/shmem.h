@@ -38,6 +38,9 @@ typedef struct FpAssignment
 	int32		version;
 	int32		map_index;
 	int32		try_number;
+	FpOperator	operator;
+	bool		is_poke;		/* an attempt that was rescheduled goes on */
+	int64		callback_id;	/* of a callback; else 0 */
 	bool		may_retry;		/* a failure leaves attempts */
 	bool		has_conf;		/* the run has a conf that is not empty */
 	int64		retry_delay;	/* us, of the next attempt */
@@ -56,6 +59,9 @@ typedef enum FpOutcome
 	FP_OUTCOME_SUCCESS,			/* recorded by the worker */
 	FP_OUTCOME_FAILED,			/* recorded: failed, or up_for_retry */
 	FP_OUTCOME_CANCELLED,		/* recorded */
+	FP_OUTCOME_SKIPPED,			/* recorded */
+	FP_OUTCOME_RESCHEDULED,		/* recorded: up_for_reschedule, the same
+								 * attempt goes on at retry_at */
 	FP_OUTCOME_LOST				/* the worker is gone, nothing recorded */
 } FpOutcome;
 
@@ -65,6 +71,7 @@ typedef struct FpDone
 	int64		run_id;
 	int32		map_index;
 	int32		try_number;
+	int64		callback_id;
 	FpOutcome	outcome;
 	bool		will_retry;		/* FAILED: the row says up_for_retry */
 	bool		has_begun;		/* LOST: else no worker could be started */

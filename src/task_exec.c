@@ -39,17 +39,25 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "dag_rights.h"
+#include "dag_store.h"
+#include "operators.h"
+#include "request_store.h"
 #include "run_store.h"
 #include "spi_util.h"
 #include "task_exec.h"
 #include "upsert.h"
 #include "user_sql.h"
+
+/* A task that waits for a run it has triggered is woken; this is for safety. */
+#define TRIGGER_POKE_US (60 * USECS_PER_SEC)
 
 #define HEARTBEAT_MS 1000
 /* Code that swallows its cancellation this many times loses its worker. */
@@ -79,6 +87,8 @@ typedef struct Attempt
 	FpTaskCommand *command;
 	FpRunContext context;
 	TimestampTz started_at;
+	FpOutcome	outcome;		/* where it has not failed */
+	TimestampTz poke_at;		/* rescheduled: when it goes on */
 	bool		is_recorded;	/* its end is in the current transaction, or
 								 * committed */
 	int			initial_synchronous_commit;
@@ -97,12 +107,27 @@ static void run_attempt(Attempt *attempt);
 static void prepare(Attempt *attempt);
 static void run_sql(Attempt *attempt);
 static void run_upsert(Attempt *attempt);
+static void run_check(Attempt *attempt);
+static void run_sensor(Attempt *attempt);
+static void run_branch(Attempt *attempt);
+static void run_retention(Attempt *attempt);
+static void run_trigger(Attempt *attempt);
+static void run_callback(Attempt *attempt);
+static void begin_simple(Attempt *attempt);
+static void end_simple(Attempt *attempt, FpAttemptEnd *end);
+static void fill_end(const Attempt *attempt, FpAttemptEnd *end,
+					 FpTaskRunState state);
+static void reschedule(Attempt *attempt, TimestampTz poke_at);
+static char *param_text(Attempt *attempt, const char *name);
+static bool param_bool(Attempt *attempt, const char *name);
+static int64 param_interval(Attempt *attempt, const char *name);
 static void page_done(const FpUpsertProgress *progress, bool is_last,
 					  void *arg);
 static void record_success(Attempt *attempt, const FpUserSqlResult *result);
 static void record_failure(Attempt *attempt, ErrorData *error, FpDone *done);
 static void commit_later(const Attempt *attempt);
 static FpTaskCommand *find_command(const FpAssignment *assignment);
+static FpTaskCommand *find_callback(Attempt *attempt);
 static char *activity_text(const Attempt *attempt);
 static char *error_message(const ErrorData *error);
 static void error_context(void *arg);
@@ -131,11 +156,13 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 	attempt->assignment = assignment;
 	attempt->slot = slot;
 	attempt->started_at = fp_clock_real();
+	attempt->outcome = FP_OUTCOME_SUCCESS;
 
 	done->token = assignment->token;
 	done->run_id = assignment->run_id;
 	done->map_index = assignment->map_index;
 	done->try_number = assignment->try_number;
+	done->callback_id = assignment->callback_id;
 	done->outcome = FP_OUTCOME_SUCCESS;
 	done->will_retry = false;
 	done->has_begun = true;
@@ -153,6 +180,8 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 		start_timers(assignment);
 		run_attempt(attempt);
 		stop_timers();
+		done->outcome = attempt->outcome;
+		done->retry_at = attempt->poke_at;
 	}
 	PG_CATCH();
 	{
@@ -189,16 +218,33 @@ static void
 run_attempt(Attempt *attempt)
 {
 	prepare(attempt);
-	if (strcmp(attempt->command->operator, "sql") == 0)
-		run_sql(attempt);
-	else if (strcmp(attempt->command->operator, "upsert") == 0)
-		run_upsert(attempt);
-	else
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("this version of flowpg does not know tasks of kind \"%s\"",
-						attempt->command->operator),
-				 errhint("Restart the server with the library that the extension's SQL objects belong to.")));
+	switch (attempt->assignment->operator)
+	{
+		case FP_OPERATOR_SQL:
+			run_sql(attempt);
+			break;
+		case FP_OPERATOR_UPSERT:
+			run_upsert(attempt);
+			break;
+		case FP_OPERATOR_CHECK:
+			run_check(attempt);
+			break;
+		case FP_OPERATOR_SENSOR:
+			run_sensor(attempt);
+			break;
+		case FP_OPERATOR_BRANCH:
+			run_branch(attempt);
+			break;
+		case FP_OPERATOR_RETENTION:
+			run_retention(attempt);
+			break;
+		case FP_OPERATOR_TRIGGER:
+			run_trigger(attempt);
+			break;
+		case FP_OPERATOR_CALLBACK:
+			run_callback(attempt);
+			break;
+	}
 }
 
 /*
@@ -209,7 +255,9 @@ prepare(Attempt *attempt)
 {
 	const FpAssignment *assignment = attempt->assignment;
 	FpRunContext *context = &attempt->context;
-	FpTaskCommand *command = find_command(assignment);
+	bool		is_callback = assignment->operator == FP_OPERATOR_CALLBACK;
+	FpTaskCommand *command = is_callback ? find_callback(attempt)
+		: find_command(assignment);
 
 	attempt->command = command;
 	context->run_id = assignment->run_id;
@@ -218,7 +266,8 @@ prepare(Attempt *attempt)
 	context->map_index = assignment->map_index;
 	context->try_number = assignment->try_number;
 	context->run_type = fp_run_type_name(assignment->run_type);
-	context->state = fp_run_state_name(FP_RUN_RUNNING);
+	if (!is_callback)
+		context->state = fp_run_state_name(FP_RUN_RUNNING);
 	context->logical_date = assignment->logical_date;
 	context->data_interval_start = assignment->data_interval_start;
 	context->data_interval_end = assignment->data_interval_end;
@@ -324,23 +373,371 @@ page_done(const FpUpsertProgress *progress, bool is_last, void *arg)
 }
 
 
+/* ---- check, sensor, branch, trigger ---- */
+
+/* Those that run in one transaction, which also records their end. */
+static void
+begin_simple(Attempt *attempt)
+{
+	fp_spi_begin_transaction(NULL);
+	MemoryContextSwitchTo(task_context);
+}
+
+static void
+end_simple(Attempt *attempt, FpAttemptEnd *end)
+{
+	fp_run_store_end_attempt(end);
+	attempt->is_recorded = true;
+	commit_later(attempt);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(task_context);
+}
+
+static void
+run_check(Attempt *attempt)
+{
+	char	   *severity = param_text(attempt, "severity");
+	FpCondition condition;
+	FpAttemptEnd end;
+
+	begin_simple(attempt);
+	fp_operator_condition(param_text(attempt, "condition"),
+						  &attempt->context, &condition);
+	if (!condition.is_true &&
+		(severity == NULL || strcmp(severity, "warn") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_CHECK_VIOLATION),
+				 errmsg("check \"%s\" failed: %s",
+						attempt->assignment->task_id, condition.message)));
+	fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
+	if (!condition.is_true)
+		end.message = psprintf("warning: %s", condition.message);
+	end_simple(attempt, &end);
+}
+
+/*
+ * One look at the condition.  Where it is not true the worker is free until
+ * the next one; the attempt goes on.
+ */
+static void
+run_sensor(Attempt *attempt)
+{
+	const FpAssignment *assignment = attempt->assignment;
+	FpCondition condition;
+	FpAttemptEnd end;
+	FpTaskRunRow *row;
+	int64		timeout = param_interval(attempt, "timeout");
+
+	begin_simple(attempt);
+	row = fp_run_store_task_run(assignment->run_id, assignment->task_id,
+								assignment->map_index);
+	if (row != NULL && row->started_at != DT_NOBEGIN)
+		attempt->started_at = row->started_at;
+	fp_operator_condition(param_text(attempt, "condition"),
+						  &attempt->context, &condition);
+	if (condition.is_true)
+	{
+		fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
+		end_simple(attempt, &end);
+	}
+	else if (timeout <= 0 ||
+			 fp_clock_real() < attempt->started_at + timeout)
+		reschedule(attempt, fp_clock_now() +
+				   param_interval(attempt, "poke_interval"));
+	else
+	{
+		/* as in Airflow, a sensor that has timed out is not tried again */
+		bool		soft_fail = param_bool(attempt, "soft_fail");
+
+		fill_end(attempt, &end, soft_fail ? FP_TASK_RUN_SKIPPED
+				 : FP_TASK_RUN_FAILED);
+		end.message = psprintf("sensor \"%s\" has timed out: %s",
+							   assignment->task_id, condition.message);
+		end.sqlstate = unpack_sql_state(ERRCODE_QUERY_CANCELED);
+		attempt->outcome = soft_fail ? FP_OUTCOME_SKIPPED
+			: FP_OUTCOME_FAILED;
+		end_simple(attempt, &end);
+	}
+}
+
+static void
+run_branch(Attempt *attempt)
+{
+	FpAttemptEnd end;
+	StringInfoData result;
+	List	   *chosen;
+	ListCell   *lc;
+
+	begin_simple(attempt);
+	chosen = fp_operator_branch(param_text(attempt, "command"),
+								&attempt->context);
+	fp_run_store_check_downstream(attempt->assignment->dag_id,
+								  attempt->assignment->version,
+								  attempt->assignment->task_id, chosen);
+	initStringInfo(&result);
+	appendStringInfoChar(&result, '[');
+	foreach(lc, chosen)
+	{
+		if (result.len > 1)
+			appendStringInfoString(&result, ", ");
+		escape_json(&result, lfirst(lc));
+	}
+	appendStringInfoChar(&result, ']');
+	fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
+	end.result = result.data;
+	end_simple(attempt, &end);
+}
+
+/*
+ * Asks for a run of another DAG and, if it is to wait, looks at it again when
+ * the scheduler says that it has ended.
+ */
+static void
+run_trigger(Attempt *attempt)
+{
+	const FpAssignment *assignment = attempt->assignment;
+	FpAttemptEnd end;
+	FpTaskRunRow *row;
+	int64		child = 0;
+	FpRunRow   *child_row;
+
+	begin_simple(attempt);
+	row = fp_run_store_task_run(assignment->run_id, assignment->task_id,
+								assignment->map_index);
+	if (row != NULL && row->started_at != DT_NOBEGIN)
+		attempt->started_at = row->started_at;
+	if (assignment->is_poke && row != NULL && row->position != NULL)
+		child = pg_strtoint64(row->position);
+
+	if (child == 0)
+	{
+		FpRunRow	run = {0};
+		FpDagRow   *dag = fp_dag_store_get(param_text(attempt,
+													  "trigger_dag_id"));
+
+		if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("dag \"%s\" does not exist",
+							param_text(attempt, "trigger_dag_id"))));
+		run.dag_id = dag->dag_id;
+		run.run_type = FP_RUN_TRIGGERED;
+		run.logical_date = assignment->logical_date;
+		run.data_interval_start = assignment->data_interval_start;
+		run.data_interval_end = assignment->data_interval_end;
+		run.parent_run_id = assignment->run_id;
+		child = fp_run_store_insert(&run, param_text(attempt, "conf"),
+									fp_clock_real());
+		fp_request_store_add(FP_REQUEST_RUN, NULL, child, 0, NULL);
+		fp_run_store_keep_position(assignment->run_id, assignment->task_id,
+								   assignment->map_index,
+								   assignment->try_number,
+								   psprintf(INT64_FORMAT, child));
+	}
+
+	if (!param_bool(attempt, "wait"))
+	{
+		fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
+		end.result = psprintf("{\"run_id\": " INT64_FORMAT "}", child);
+		end_simple(attempt, &end);
+		return;
+	}
+
+	child_row = fp_run_store_get(child);
+	if (child_row != NULL && !fp_run_state_is_finished(child_row->state))
+		reschedule(attempt, fp_clock_now() + TRIGGER_POKE_US);
+	else if (child_row != NULL && child_row->state == FP_RUN_SUCCESS)
+	{
+		fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
+		end.result = psprintf("{\"run_id\": " INT64_FORMAT "}", child);
+		end_simple(attempt, &end);
+	}
+	else
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("run " INT64_FORMAT " of dag \"%s\", which this task has triggered, has not succeeded",
+						child, param_text(attempt, "trigger_dag_id"))));
+}
+
+static void
+reschedule(Attempt *attempt, TimestampTz poke_at)
+{
+	FpAttemptEnd end;
+
+	fill_end(attempt, &end, FP_TASK_RUN_UP_FOR_RESCHEDULE);
+	end.ended_at = DT_NOBEGIN;
+	end.retry_at = poke_at;
+	attempt->outcome = FP_OUTCOME_RESCHEDULED;
+	attempt->poke_at = poke_at;
+	end_simple(attempt, &end);
+}
+
+
+/* ---- retention ---- */
+
+static void
+run_retention(Attempt *attempt)
+{
+	const FpAssignment *assignment = attempt->assignment;
+	FpRetention retention;
+	int64		removed = 0;
+	int64		pages = 0;
+	bool		has_more = true;
+
+	retention.target = param_text(attempt, "target");
+	retention.column_name = param_text(attempt, "column_name");
+	retention.keep = param_text(attempt, "keep");
+	while (has_more)
+	{
+		CHECK_FOR_INTERRUPTS();
+		begin_simple(attempt);
+		has_more = fp_operator_retention(&retention, &attempt->context,
+										 &removed);
+		pages++;
+		fp_run_store_record_page(assignment->run_id, assignment->task_id,
+								 assignment->map_index,
+								 assignment->try_number, pages, removed,
+								 NULL);
+		pg_atomic_write_u64(&attempt->slot->pages, pages);
+		pg_atomic_write_u64(&attempt->slot->rows_written, removed);
+		if (!has_more)
+			record_success(attempt, NULL);
+		commit_later(attempt);
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(task_context);
+	}
+}
+
+
+/* ---- callbacks ---- */
+
+/*
+ * on_success or on_failure of a run that has ended: its own end is recorded,
+ * the run's stays as it is.
+ */
+static FpTaskCommand *
+find_callback(Attempt *attempt)
+{
+	const FpAssignment *assignment = attempt->assignment;
+	FpRunContext *context = &attempt->context;
+	FpTaskCommand *command;
+	char	   *state = NULL;
+	char	   *message = NULL;
+	List	   *failed_tasks = NIL;
+
+	begin_simple(attempt);
+	fp_run_store_callback_values(assignment->callback_id, &state, &message,
+								 &failed_tasks);
+	if (state == NULL)
+		elog(ERROR, "callback " INT64_FORMAT " is missing",
+			 assignment->callback_id);
+	command = fp_run_store_callback_command(assignment->dag_id,
+											assignment->version,
+											fp_run_state_parse(state));
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(task_context);
+	context->state = state;
+	context->message = message;
+	context->failed_tasks = failed_tasks;
+	return command;
+}
+
+static void
+run_callback(Attempt *attempt)
+{
+	FpUserSqlResult result = {0};
+
+	begin_simple(attempt);
+	fp_user_sql_run(attempt->command->command, &attempt->context, &result);
+	fp_run_store_end_callback(attempt->assignment->callback_id, NULL, NULL,
+							  fp_clock_real());
+	attempt->is_recorded = true;
+	commit_later(attempt);
+	fp_user_sql_end_block();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(task_context);
+}
+
+
+/* ---- parameters ---- */
+
+/* A parameter of the task as text; NULL: it has none of this name. */
+static char *
+param_text(Attempt *attempt, const char *name)
+{
+	Jsonb	   *params = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+															CStringGetDatum(attempt->command->params)));
+	JsonbValue	buffer;
+	JsonbValue *value;
+
+	value = getKeyJsonValueFromContainer(&params->root, name, strlen(name),
+										 &buffer);
+	if (value == NULL || value->type == jbvNull)
+		return NULL;
+	if (value->type == jbvString)
+		return pnstrdup(value->val.string.val, value->val.string.len);
+	if (value->type == jbvBool)
+		return pstrdup(value->val.boolean ? "true" : "false");
+	{
+		Jsonb	   *jsonb = JsonbValueToJsonb(value);
+
+		return JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+	}
+}
+
+static bool
+param_bool(Attempt *attempt, const char *name)
+{
+	char	   *value = param_text(attempt, name);
+
+	return value != NULL && strcmp(value, "true") == 0;
+}
+
+/* microseconds; a month counts 30 days */
+static int64
+param_interval(Attempt *attempt, const char *name)
+{
+	char	   *value = param_text(attempt, name);
+	Interval   *interval;
+
+	if (value == NULL)
+		return 0;
+	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in,
+													 CStringGetDatum(value),
+													 ObjectIdGetDatum(InvalidOid),
+													 Int32GetDatum(-1)));
+	return interval->time +
+		((int64) interval->month * DAYS_PER_MONTH + interval->day) *
+		USECS_PER_DAY;
+}
+
+
 /* ---- records ---- */
+
+static void
+fill_end(const Attempt *attempt, FpAttemptEnd *end, FpTaskRunState state)
+{
+	const FpAssignment *assignment = attempt->assignment;
+
+	memset(end, 0, sizeof(FpAttemptEnd));
+	end->run_id = assignment->run_id;
+	end->task_id = assignment->task_id;
+	end->map_index = assignment->map_index;
+	end->try_number = assignment->try_number;
+	end->state = state;
+	end->started_at = attempt->started_at;
+	end->ended_at = fp_clock_real();
+	end->retry_at = DT_NOBEGIN;
+}
+
 
 /* result NULL: rows and pages are recorded already */
 static void
 record_success(Attempt *attempt, const FpUserSqlResult *result)
 {
-	const FpAssignment *assignment = attempt->assignment;
-	FpAttemptEnd end = {0};
+	FpAttemptEnd end;
 
-	end.run_id = assignment->run_id;
-	end.task_id = assignment->task_id;
-	end.map_index = assignment->map_index;
-	end.try_number = assignment->try_number;
-	end.state = FP_TASK_RUN_SUCCESS;
-	end.started_at = attempt->started_at;
-	end.ended_at = fp_clock_real();
-	end.retry_at = DT_NOBEGIN;
+	fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
 	if (result != NULL)
 	{
 		end.rows_written = result->rows_written;
@@ -359,20 +756,14 @@ static void
 record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 {
 	const FpAssignment *assignment = attempt->assignment;
-	FpAttemptEnd end = {0};
+	FpAttemptEnd end;
 	bool		is_cancelled;
 
 	LWLockAcquire(fp_shared->lock, LW_SHARED);
 	is_cancelled = attempt->slot->cancel_token == assignment->token;
 	LWLockRelease(fp_shared->lock);
 
-	end.run_id = assignment->run_id;
-	end.task_id = assignment->task_id;
-	end.map_index = assignment->map_index;
-	end.try_number = assignment->try_number;
-	end.started_at = attempt->started_at;
-	end.ended_at = fp_clock_real();
-	end.retry_at = DT_NOBEGIN;
+	fill_end(attempt, &end, FP_TASK_RUN_FAILED);
 	end.sqlstate = unpack_sql_state(error->sqlerrcode);
 	end.message = error_message(error);
 	if (is_cancelled)
@@ -387,7 +778,6 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 			end.message = psprintf("task \"%s\" has exceeded its execution_timeout of %.3f s",
 								   assignment->task_id,
 								   assignment->execution_timeout / 1000000.0);
-		end.state = FP_TASK_RUN_FAILED;
 		if (assignment->may_retry)
 		{
 			end.state = FP_TASK_RUN_UP_FOR_RETRY;
@@ -401,7 +791,11 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 	{
 		fp_spi_begin_transaction(NULL);
 		MemoryContextSwitchTo(task_context);
-		fp_run_store_end_attempt(&end);
+		if (assignment->operator == FP_OPERATOR_CALLBACK)
+			fp_run_store_end_callback(assignment->callback_id, end.sqlstate,
+									  end.message, end.ended_at);
+		else
+			fp_run_store_end_attempt(&end);
 		commit_later(attempt);
 		CommitTransactionCommand();
 	}

@@ -17,6 +17,8 @@
 
 #define DEFAULT_MAX_RETRY_DELAY USECS_PER_DAY
 
+static void begin_tasks(FpModel *model, FpRun *run);
+static bool *reached_from(const FpRun *run, List *followed);
 static void decide(FpModel *model, FpTask *task, List **ended);
 static void settle(FpModel *model, FpTask *task, FpTaskRunState state);
 static void count_upstream(FpUpstreamCounts *counts, FpTaskRunState state);
@@ -25,13 +27,24 @@ static void follow(FpModel *model, List *ended);
 void
 fp_task_state_begin_run(FpModel *model, FpRun *run)
 {
+	begin_tasks(model, run);
+}
+
+static void
+begin_tasks(FpModel *model, FpRun *run)
+{
 	const FpVersion *version = run->version;
 	List	   *ended = NIL;
 
+	run->nunfinished = version->ntasks;
+	run->nlive = 0;
 	for (int i = 0; i < version->ntasks; i++)
 	{
 		FpTask	   *task = &run->tasks[i];
 
+		if (task->state != FP_TASK_RUN_NONE &&
+			!fp_task_run_state_is_finished(task->state))
+			run->nlive++;
 		if (!fp_task_run_state_is_finished(task->state))
 			continue;
 		run->nunfinished--;
@@ -53,7 +66,8 @@ fp_task_state_begin_run(FpModel *model, FpRun *run)
 				break;
 			case FP_TASK_RUN_UP_FOR_RETRY:
 			case FP_TASK_RUN_UP_FOR_RESCHEDULE:
-				fp_model_put_task(model, task, &model->timers);
+				if (task->heap == NULL)
+					fp_model_put_task(model, task, &model->timers);
 				break;
 			default:
 				break;			/* ended, or at a worker */
@@ -67,6 +81,128 @@ fp_task_state_ended(FpModel *model, FpTask *task, FpTaskRunState state)
 {
 	settle(model, task, state);
 	follow(model, list_make1(task));
+}
+
+void
+fp_task_state_refresh(FpModel *model, FpRun *run, List *task_runs)
+{
+	const FpVersion *version = run->version;
+	ListCell   *lc;
+
+	for (int i = 0; i < version->ntasks; i++)
+	{
+		FpTask	   *task = &run->tasks[i];
+		FpTaskRunRow *row = NULL;
+
+		memset(&task->upstream, 0, sizeof(task->upstream));
+		task->upstream.total = version->tasks[i].nupstream;
+		if (task->token != 0)
+			continue;			/* its worker will tell */
+		foreach(lc, task_runs)
+		{
+			if (strcmp(((FpTaskRunRow *) lfirst(lc))->task_id,
+					   version->tasks[i].task_id) == 0)
+				row = lfirst(lc);
+		}
+		fp_model_take_task(model, task);
+		fp_model_forget_past(task);
+		task->is_past_met = false;
+		task->has_row = row != NULL;
+		task->state = row != NULL ? row->state : FP_TASK_RUN_NONE;
+		task->failures = row != NULL ? row->failures : 0;
+		task->crashes = row != NULL ? row->crashes : 0;
+		task->retry_at = row != NULL ? row->retry_at : DT_NOBEGIN;
+	}
+	begin_tasks(model, run);
+}
+
+void
+fp_task_state_follow_branch(FpModel *model, FpTask *task, List *followed,
+							bool is_begun)
+{
+	FpRun	   *run = task->run;
+	const FpTaskSpec *spec = fp_model_task_spec(task);
+	bool	   *goes_on = reached_from(run, followed);
+	List	   *ended = NIL;
+
+	for (int d = 0; d < spec->ndownstream; d++)
+	{
+		FpTask	   *downstream = &run->tasks[spec->downstream[d]];
+
+		if (goes_on[spec->downstream[d]] ||
+			downstream->state != FP_TASK_RUN_NONE)
+			continue;
+		fp_run_store_batch_add(model->decided, run->run_id,
+							   run->dag->dag_id,
+							   fp_model_task_spec(downstream)->task_id, -1,
+							   downstream->try_number, FP_TASK_RUN_SKIPPED);
+		downstream->has_row = true;
+		fp_model_forget_past(downstream);
+		if (is_begun)
+		{
+			settle(model, downstream, FP_TASK_RUN_SKIPPED);
+			ended = lappend(ended, downstream);
+		}
+		else
+			downstream->state = FP_TASK_RUN_SKIPPED;
+	}
+	follow(model, ended);
+	pfree(goes_on);
+}
+
+/* The named tasks and all that is downstream of them. */
+static bool *
+reached_from(const FpRun *run, List *followed)
+{
+	const FpVersion *version = run->version;
+	bool	   *result = palloc0(sizeof(bool) * Max(1, version->ntasks));
+	List	   *todo = NIL;
+	ListCell   *lc;
+
+	for (int i = 0; i < version->ntasks; i++)
+	{
+		foreach(lc, followed)
+		{
+			if (strcmp(version->tasks[i].task_id, lfirst(lc)) == 0 &&
+				!result[i])
+			{
+				result[i] = true;
+				todo = lappend_int(todo, i);
+			}
+		}
+	}
+	/* the list grows while it is read */
+	for (int n = 0; n < list_length(todo); n++)
+	{
+		const FpTaskSpec *spec = &version->tasks[list_nth_int(todo, n)];
+
+		for (int d = 0; d < spec->ndownstream; d++)
+		{
+			if (result[spec->downstream[d]])
+				continue;
+			result[spec->downstream[d]] = true;
+			todo = lappend_int(todo, spec->downstream[d]);
+		}
+	}
+	list_free(todo);
+	return result;
+}
+
+void
+fp_task_state_reschedule(FpModel *model, FpTask *task, TimestampTz poke_at)
+{
+	task->state = FP_TASK_RUN_UP_FOR_RESCHEDULE;
+	task->retry_at = poke_at;
+	fp_model_put_task(model, task, &model->timers);
+}
+
+void
+fp_task_state_past_met(FpModel *model, FpTask *task)
+{
+	fp_model_forget_past(task);
+	task->is_past_met = true;
+	if (!task->run->is_parked)
+		fp_model_make_ready(model, task);
 }
 
 void
@@ -112,6 +248,8 @@ fp_task_state_run_result(const FpRun *run)
 {
 	bool		has_failed = false;
 
+	if (run->is_timed_out)
+		return FP_RUN_FAILED;
 	if (run->is_cancelling)
 		return FP_RUN_CANCELLED;
 	for (int i = 0; i < run->version->ntasks; i++)
@@ -155,17 +293,20 @@ fp_task_state_cancel_idle(FpModel *model, FpRun *run)
 static void
 decide(FpModel *model, FpTask *task, List **ended)
 {
-	const FpTaskSpec *def = fp_model_task_spec(task);
+	const FpTaskSpec *spec = fp_model_task_spec(task);
 	FpTaskRunState state;
 
 	if (task->run->is_cancelling)
 		return;
-	switch (fp_trigger_rule_decide(def->rule, &task->upstream))
+	switch (fp_trigger_rule_decide(spec->rule, &task->upstream))
 	{
 		case FP_TRIGGER_WAIT:
 			return;
 		case FP_TRIGGER_RUN:
-			fp_model_make_ready(model, task);
+			if (spec->depends_on_past && !task->is_past_met)
+				fp_model_check_past(model, task);
+			else if (!task->run->is_parked)
+				fp_model_make_ready(model, task);
 			return;
 		case FP_TRIGGER_SKIP:
 			state = FP_TASK_RUN_SKIPPED;
@@ -179,7 +320,7 @@ decide(FpModel *model, FpTask *task, List **ended)
 	}
 
 	fp_run_store_batch_add(model->decided, task->run->run_id,
-						   task->run->dag->dag_id, def->task_id, -1,
+						   task->run->dag->dag_id, spec->task_id, -1,
 						   task->try_number, state);
 	task->has_row = true;
 	settle(model, task, state);
@@ -193,6 +334,9 @@ settle(FpModel *model, FpTask *task, FpTaskRunState state)
 
 	Assert(task->heap == NULL && task->token == 0);
 	Assert(!fp_task_run_state_is_finished(task->state));
+	if (task->state != FP_TASK_RUN_NONE)
+		run->nlive--;
+	fp_model_forget_past(task);
 	task->state = state;
 	if (--run->nunfinished == 0)
 		slist_push_head(&model->ended, &run->ended_node);
@@ -207,11 +351,11 @@ follow(FpModel *model, List *ended)
 	{
 		FpTask	   *task = list_nth(ended, n);
 		FpRun	   *run = task->run;
-		const FpTaskSpec *def = fp_model_task_spec(task);
+		const FpTaskSpec *spec = fp_model_task_spec(task);
 
-		for (int d = 0; d < def->ndownstream; d++)
+		for (int d = 0; d < spec->ndownstream; d++)
 		{
-			FpTask	   *downstream = &run->tasks[def->downstream[d]];
+			FpTask	   *downstream = &run->tasks[spec->downstream[d]];
 
 			count_upstream(&downstream->upstream, task->state);
 			if (downstream->state == FP_TASK_RUN_NONE)

@@ -26,6 +26,29 @@ extern void fp_task_state_begin_run(FpModel *model, FpRun *run);
 extern void fp_task_state_ended(FpModel *model, FpTask *task,
 								FpTaskRunState state);
 
+/*
+ * A branch has succeeded and names the tasks that go on (char *): skips the
+ * other direct downstream tasks, but for those that are reached from the named
+ * ones (Airflow's rule).  Called before fp_task_state_ended; also before
+ * fp_task_state_begin_run for branches that ended earlier, with is_begun false.
+ */
+extern void fp_task_state_follow_branch(FpModel *model, FpTask *task,
+										List *followed, bool is_begun);
+
+/* a sensor's condition is not yet true: looked at again at poke_at */
+extern void fp_task_state_reschedule(FpModel *model, FpTask *task,
+									 TimestampTz poke_at);
+
+/* the previous run of a task that depends on past allows it */
+extern void fp_task_state_past_met(FpModel *model, FpTask *task);
+
+/*
+ * Tasks of a running run have been cleared or marked in the tables: takes
+ * over what the rows (FpTaskRunRow *) say now and decides anew.
+ */
+extern void fp_task_state_refresh(FpModel *model, FpRun *run,
+								  List *task_runs);
+
 /* an attempt failed and is tried again at retry_at */
 extern void fp_task_state_retry(FpModel *model, FpTask *task,
 								TimestampTz retry_at);

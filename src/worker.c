@@ -155,6 +155,7 @@ detach(int code, Datum arg)
 			done.run_id = lost->run_id;
 			done.map_index = lost->map_index;
 			done.try_number = lost->try_number;
+			done.callback_id = lost->callback_id;
 			done.outcome = FP_OUTCOME_LOST;
 			done.has_begun = has_begun;
 			done.worker_pid = MyProcPid;

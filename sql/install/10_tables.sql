@@ -232,6 +232,25 @@ CREATE TABLE flow.attempt_history (
 );
 COMMENT ON TABLE flow.attempt_history IS 'attempts before the latest one of each task run; flow.task_attempt shows all';
 
+CREATE SEQUENCE flow.callback_callback_id_seq;
+
+CREATE TABLE flow.callback (
+    callback_id bigint NOT NULL DEFAULT pg_catalog.nextval('flow.callback_callback_id_seq'::pg_catalog.regclass),
+    run_id bigint NOT NULL,
+    run_state text NOT NULL,
+    state text NOT NULL,
+    try_number integer NOT NULL DEFAULT 0,
+    queued_at timestamptz NOT NULL,
+    started_at timestamptz,
+    ended_at timestamptz,
+    sqlstate text,
+    message text,
+    CONSTRAINT callback_pkey PRIMARY KEY (callback_id)
+) WITH (fillfactor = 80);
+ALTER SEQUENCE flow.callback_callback_id_seq OWNED BY flow.callback.callback_id;
+CREATE INDEX callback_run_id_idx ON flow.callback (run_id);
+COMMENT ON TABLE flow.callback IS 'on_success and on_failure of runs that have ended: their own success or failure';
+
 CREATE TABLE flow.dag_progress (
     dag_id text NOT NULL,
     last_start timestamptz NOT NULL,
