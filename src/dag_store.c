@@ -28,8 +28,8 @@
 #define DAG_ROW_COLUMNS \
 	"d.dag_id, d.owner, d.schedule, d.timezone, d.start_date, d.end_date, " \
 	"d.start_is_given, d.catchup, d.is_paused, d.version, d.depends_on_past, " \
-	"d.max_active_runs, d.max_active_tasks, d.priority, d.resumed_at, " \
-	"d.search_path, " \
+	"d.max_active_runs, d.max_active_tasks, d.priority, d.paused_at, " \
+	"d.resumed_at, d.search_path, " \
 	"EXISTS (SELECT FROM flow.task t WHERE t.dag_id = d.dag_id), " \
 	"p.last_start, p.last_end, " \
 	"ARRAY(SELECT m.asis_dag FROM flow.dependency_manager m" \
@@ -129,6 +129,7 @@ static FpStatement pause_dag = {
 static FpStatement resume_dag = {
 	"UPDATE flow.dag SET is_paused = false,"
 	" resumed_at = CASE WHEN $3 THEN $2 ELSE resumed_at END,"
+	" paused_at = CASE WHEN $3 THEN NULL ELSE paused_at END,"
 	" updated_at = $2 "
 	"WHERE dag_id = $1",
 	SPI_OK_UPDATE, 3, {TEXTOID, TIMESTAMPTZOID, BOOLOID}
@@ -434,6 +435,7 @@ read_dag_row(const FpRow *row)
 	dag->max_active_runs = row_count(row, ++column);
 	dag->max_active_tasks = row_count(row, ++column);
 	dag->priority = fp_row_int32(row, ++column);
+	dag->paused_at = fp_row_timestamptz(row, ++column, DT_NOBEGIN);
 	dag->resumed_at = fp_row_timestamptz(row, ++column, DT_NOBEGIN);
 	dag->search_path = fp_row_text(row, ++column);
 	dag->has_tasks = fp_row_bool(row, ++column);

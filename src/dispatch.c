@@ -42,6 +42,9 @@
 #define MEDIUM_TASK_US 20000
 #define MEDIUM_TASK_DEPTH 2
 
+/* A worker that has not come up after so long never will. */
+#define START_TIMEOUT_MS 30000
+
 /* How long a scheduler that leaves waits for its workers. */
 #define LEAVE_TIMEOUT_MS 5000
 #define LEAVE_POLL_MS 10
@@ -83,6 +86,7 @@ static int	find_lane(Oid role, bool create);
 static void fill_assignment(FpAssignment *assignment, FpTask *task);
 static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
+static void settle_orphans(void);
 static bool give_workers_away(void);
 
 
@@ -402,7 +406,7 @@ fits(FpModel *model, FpTask *task, Room *room)
 		fp_model_put_task(model, task, &pool->blocked);
 		return false;
 	}
-	role = find_role(dag->row->owner);
+	role = find_role(fp_model_task_role(task));
 	if (!role_has_room(role, room))
 	{
 		if (role->blocked == NULL)
@@ -466,7 +470,7 @@ fp_dispatch_hand_over(FpModel *model, List *tasks)
 	foreach(lc, tasks)
 	{
 		FpTask	   *task = lfirst(lc);
-		int			index = find_lane(task->run->dag->row->owner, true);
+		int			index = find_lane(fp_model_task_role(task), true);
 		FpLane	   *lane = &fp_shared->lanes[index];
 
 		Assert(lane->head - lane->tail < FP_LANE_SIZE);
@@ -602,6 +606,7 @@ fp_dispatch_tend_workers(FpModel *model)
 	FpDatabaseSlot *slot;
 
 	settle_handles();
+	settle_orphans();
 	for (int i = 0; i < fp_shared->nlanes; i++)
 	{
 		FpLane	   *lane = &fp_shared->lanes[i];
@@ -786,6 +791,32 @@ settle_handles(void)
 			worker->state = FP_WORKER_FREE;
 		LWLockRelease(fp_shared->lock);
 	}
+}
+
+/*
+ * The same for workers that a scheduler before this one has started: nobody
+ * has their handles any more.
+ */
+static void
+settle_orphans(void)
+{
+	TimestampTz now = fp_clock_real();
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
+			worker->database == MyDatabaseId &&
+			(handles == NULL || handles[i] == NULL) &&
+			TimestampDifferenceExceeds(worker->since, now, START_TIMEOUT_MS))
+		{
+			worker->state = FP_WORKER_FREE;
+			worker->generation++;
+		}
+	}
+	LWLockRelease(fp_shared->lock);
 }
 
 void

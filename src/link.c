@@ -101,8 +101,6 @@ fp_link_catch_up(FpModel *model, FpDag *dag)
 
 	if (dag->row->schedule != NULL || since == DT_NOBEGIN)
 		return;
-	if (dag->row->resumed_at != DT_NOBEGIN)
-		return;					/* resumed with skip_missed */
 	foreach(lc, dag->row->asis_dags)
 	{
 		char	   *asis_dag = lfirst(lc);
@@ -155,13 +153,15 @@ fp_link_wake_waiting(FpModel *model, FpDag *dag)
 static FpSchedule *
 effective_schedule(FpModel *model, FpDag *dag)
 {
-	if (!dag->has_effective)
+	if (dag->effective_as_of != model->ndefinitions)
 	{
 		MemoryContext previous = MemoryContextSwitchTo(model->context);
 
+		if (dag->effective != NULL)
+			pfree(dag->effective);
 		dag->effective = fp_run_planner_effective_schedule(dag->dag_id,
 														   fp_clock_now());
-		dag->has_effective = true;
+		dag->effective_as_of = model->ndefinitions;
 		MemoryContextSwitchTo(previous);
 	}
 	return dag->effective;

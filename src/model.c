@@ -38,7 +38,6 @@ static HTAB *new_table(FpModel *model, const char *name, Size keysize,
 static void set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row);
 static void read_schedule(FpModel *model, FpDag *dag);
 static void forget_links(FpModel *model, FpDag *dag);
-static void forget_effective_schedules(FpModel *model);
 static FpQueue *find_queue(FpModel *model, FpDag *dag, int64 backfill_id);
 static FpVersion *load_version(FpModel *model, FpDag *dag, int version,
 							   List *rows);
@@ -175,7 +174,8 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 	ListCell   *lc;
 
 	forget_links(model, dag);
-	forget_effective_schedules(model);
+	/* it may change the intervals of DAGs further on, too */
+	model->ndefinitions++;
 	if (dag->is_in_due)
 		pairingheap_remove(&model->due, &dag->due_node);
 	dag->is_in_due = false;
@@ -255,23 +255,6 @@ forget_links(FpModel *model, FpDag *dag)
 
 		if (asis != NULL)
 			asis->tobe = list_delete_ptr(asis->tobe, dag);
-	}
-}
-
-/* Any change of a schedule or link may change those of DAGs further on. */
-static void
-forget_effective_schedules(FpModel *model)
-{
-	HASH_SEQ_STATUS scan;
-	FpDag	   *dag;
-
-	hash_seq_init(&scan, model->dags);
-	while ((dag = hash_seq_search(&scan)) != NULL)
-	{
-		if (dag->has_effective && dag->effective != NULL)
-			pfree(dag->effective);
-		dag->effective = NULL;
-		dag->has_effective = false;
 	}
 }
 
@@ -766,6 +749,15 @@ const FpTaskSpec *
 fp_model_task_spec(const FpTask *task)
 {
 	return &task->run->version->tasks[task->index];
+}
+
+/* the role that the task runs as */
+Oid
+fp_model_task_role(const FpTask *task)
+{
+	if (task->run->is_callback)
+		return task->run->callback_role;
+	return task->run->dag->row->owner;
 }
 
 static bool

@@ -128,6 +128,7 @@ struct FpRun
 	bool		is_waiting;		/* in queue->waiting, else in queue->queued */
 	bool		is_callback;	/* not a run of its own; see run_life.c */
 	int64		callback_id;
+	Oid			callback_role;
 	bool		is_in_queue;	/* in one of its queue's lists */
 	bool		is_parked;		/* runs, but only waits for an earlier run: holds
 								 * no slot of max_active_runs */
@@ -174,8 +175,8 @@ struct FpDag
 	dlist_head	versions;		/* of FpVersion.node */
 	dlist_head	runs;			/* of FpRun.dag_node: all unfinished ones */
 	dlist_head	waiting_for_past;	/* of FpTask.past_node */
-	FpSchedule *effective;		/* cached; see link.c */
-	bool		has_effective;	/* effective is valid (and may be NULL) */
+	FpSchedule *effective;		/* cached, may be NULL; see link.c */
+	uint64		effective_as_of;	/* valid if that is the definitions' count */
 	bool		is_dirty;		/* runs may be able to start */
 	slist_node	dirty_node;
 };
@@ -232,6 +233,7 @@ typedef struct FpModel
 	slist_head	dirty;			/* FpDag.dirty_node */
 	slist_head	ended;			/* FpRun.ended_node: nunfinished is 0 */
 	bool		has_crashed;	/* the server has, since the last scheduler */
+	uint64		ndefinitions;	/* counts changes of any definition */
 	int			nruns;			/* running */
 	int			nready;
 	int			nrunning;		/* tasks at workers */
@@ -288,5 +290,6 @@ extern void fp_model_forget_past(FpTask *task);
 extern void fp_model_set_token(FpModel *model, FpTask *task, uint64 token);
 extern FpTask *fp_model_task_by_token(FpModel *model, uint64 token);
 extern const FpTaskSpec *fp_model_task_spec(const FpTask *task);
+extern Oid	fp_model_task_role(const FpTask *task);
 
 #endif							/* FLOWPG_MODEL_H */

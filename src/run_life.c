@@ -1094,6 +1094,7 @@ start_callback(FpModel *model, FpDag *dag, const FpRunRow *row,
 	callback->version = version;
 	callback->is_callback = true;
 	callback->callback_id = callback_id;
+	callback->callback_role = dag->row->owner;
 	callback->run_type = row->run_type;
 	callback->state = state;
 	callback->logical_date = row->logical_date;
