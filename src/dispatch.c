@@ -87,7 +87,9 @@ static void fill_assignment(FpAssignment *assignment, FpTask *task);
 static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
 static void settle_orphans(void);
-static bool give_workers_away(void);
+static void claim_idle_worker(void);
+static void wake_other_schedulers(void);
+static void give_workers_away(void);
 
 
 /* ---- back from workers ---- */
@@ -602,7 +604,7 @@ fp_dispatch_tend_workers(FpModel *model)
 {
 	bool		result = true;
 	int			nwanted = 0;
-	int			nrunning = 0;
+	bool		is_news = false;
 	FpDatabaseSlot *slot;
 
 	settle_handles();
@@ -627,9 +629,7 @@ fp_dispatch_tend_workers(FpModel *model)
 				if (worker->state == FP_WORKER_FREE || worker->lane != i)
 					continue;
 				nworkers++;
-				if (worker->state == FP_WORKER_BUSY)
-					nrunning++;
-				else if (!worker->must_stop)
+				if (worker->state != FP_WORKER_BUSY && !worker->must_stop)
 					nidle++;
 			}
 			if (nworkers == 0 && nneeded == 0 &&
@@ -649,30 +649,87 @@ fp_dispatch_tend_workers(FpModel *model)
 		}
 	}
 	nwanted += model->nwaiting_for_worker;
-	if (nwanted > 0 || nrunning > 0)
-		(void) give_workers_away();
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	slot = fp_shmem_database(MyDatabaseId, false);
 	if (slot != NULL)
+	{
+		is_news = slot->wanted_workers == 0 && nwanted > 0;
 		slot->wanted_workers = nwanted;
+	}
 	LWLockRelease(fp_shared->lock);
+
+	if (nwanted > 0)
+		claim_idle_worker();
+	if (is_news)
+		wake_other_schedulers();
+	give_workers_away();
 	return result;
 }
 
 /*
- * Idle workers of one role stand in the way of another role's tasks, or of
- * another database's, when no slot is free: one of them leaves.  Returns
- * whether one was asked to.
+ * Idle workers stand in the way of tasks of another role or database when no
+ * slot is free: one of them is asked to leave.  Its exit wakes whoever waits
+ * for a slot.
  */
-static bool
+static void
+claim_idle_worker(void)
+{
+	FpWorkerSlot *idle = NULL;
+	Latch	   *latch = NULL;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+		FpLane	   *lane = &fp_shared->lanes[worker->lane];
+
+		if (worker->state == FP_WORKER_FREE || worker->must_stop)
+		{
+			idle = NULL;		/* a slot is free, or about to be */
+			break;
+		}
+		if (worker->state == FP_WORKER_IDLE && lane->head == lane->tail)
+			idle = worker;
+	}
+	if (idle != NULL)
+	{
+		idle->must_stop = true;
+		latch = idle->latch;
+	}
+	LWLockRelease(fp_shared->lock);
+	if (latch != NULL)
+		SetLatch(latch);
+}
+
+/* They may hold more workers than their share. */
+static void
+wake_other_schedulers(void)
+{
+	for (int i = 0; i < FP_MAX_DATABASES; i++)
+	{
+		Latch	   *latch = NULL;
+
+		LWLockAcquire(fp_shared->lock, LW_SHARED);
+		if (fp_shared->databases[i].database != MyDatabaseId)
+			latch = fp_shared->databases[i].scheduler_latch;
+		LWLockRelease(fp_shared->lock);
+		if (latch != NULL)
+			SetLatch(latch);
+	}
+}
+
+/*
+ * A database that holds more workers than its share, while others wait for
+ * some, gives back those over it, when they have ended what they are at.
+ */
+static void
 give_workers_away(void)
 {
 	int			nfree = 0;
 	int			nown = 0;
 	int			nwanted_elsewhere;
 	int			share;
-	Latch	   *latch = NULL;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	share = fair_share(&nwanted_elsewhere);
@@ -684,29 +741,19 @@ give_workers_away(void)
 				 !fp_shared->workers[i].must_stop)
 			nown++;
 	}
-	for (int i = 0; i < fp_shared->nworkers && nfree == 0; i++)
+	for (int i = 0; i < fp_shared->nworkers && nfree == 0 &&
+		 nwanted_elsewhere > 0 && nown > share; i++)
 	{
 		FpWorkerSlot *worker = &fp_shared->workers[i];
-		FpLane	   *lane = &fp_shared->lanes[worker->lane];
-		bool		is_over = nwanted_elsewhere > 0 && nown > share;
 
-		if (worker->state == FP_WORKER_FREE || worker->must_stop ||
+		/* an idle one that nobody has claimed has work coming */
+		if (worker->state != FP_WORKER_BUSY || worker->must_stop ||
 			worker->database != MyDatabaseId)
 			continue;
-		if ((worker->state == FP_WORKER_IDLE && lane->head == lane->tail) ||
-			is_over)
-		{
-			worker->must_stop = true;
-			latch = worker->latch;
-			nown--;
-			if (!is_over)
-				break;
-		}
+		worker->must_stop = true;
+		nown--;
 	}
 	LWLockRelease(fp_shared->lock);
-	if (latch != NULL)
-		SetLatch(latch);
-	return latch != NULL;
 }
 
 static bool

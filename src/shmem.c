@@ -28,6 +28,7 @@ static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 static bool wake_at_commit = false;
 static bool installed_at_commit = false;
 static bool dropped_at_commit = false;
+static bool probe_at_commit = false;
 
 static Size shared_size(void);
 static void request_shmem(void);
@@ -110,12 +111,9 @@ fp_shmem_wake_launcher(void)
 }
 
 void
-fp_shmem_probe(void)
+fp_shmem_probe_at_commit(void)
 {
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	fp_shared->must_probe = true;
-	LWLockRelease(fp_shared->lock);
-	fp_shmem_wake_launcher();
+	probe_at_commit = true;
 }
 
 bool
@@ -256,6 +254,7 @@ xact_callback(XactEvent event, void *arg)
 	wake_at_commit = false;
 	installed_at_commit = false;
 	dropped_at_commit = false;
+	probe_at_commit = false;
 }
 
 /*
@@ -269,12 +268,16 @@ act_at_commit(void)
 	Latch	   *launcher_latch;
 
 	if (fp_shared == NULL ||
-		!(wake_at_commit || installed_at_commit || dropped_at_commit))
+		!(wake_at_commit || installed_at_commit || dropped_at_commit ||
+		  probe_at_commit))
 		return;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (probe_at_commit)
+		fp_shared->must_probe = true;
 	slot = fp_shmem_database(MyDatabaseId, installed_at_commit);
-	if (slot != NULL)
+	if (slot != NULL && (wake_at_commit || installed_at_commit ||
+						 dropped_at_commit))
 	{
 		if (installed_at_commit)
 		{
@@ -295,6 +298,7 @@ act_at_commit(void)
 
 	if (scheduler_latch != NULL)
 		SetLatch(scheduler_latch);
-	if ((installed_at_commit || dropped_at_commit) && launcher_latch != NULL)
+	if ((installed_at_commit || dropped_at_commit || probe_at_commit) &&
+		launcher_latch != NULL)
 		SetLatch(launcher_latch);
 }

@@ -203,11 +203,11 @@ extern bool fp_shmem_is_quiet(Oid database, TimestampTz at);
 extern FpDatabaseSlot *fp_shmem_database(Oid database, bool create);
 
 /*
- * Called for each DROP EXTENSION flowpg that the current transaction commits,
- * and for CREATE DATABASE: see utility_hook.c.
+ * At the commit of the current transaction: the extension is gone; the
+ * launcher looks for new databases.  See utility_hook.c.
  */
 extern void fp_shmem_dropped_at_commit(void);
-extern void fp_shmem_probe(void);
+extern void fp_shmem_probe_at_commit(void);
 
 /* makes wake-ups at commit work; called once by _PG_init */
 extern void fp_shmem_register_callbacks(void);

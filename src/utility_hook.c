@@ -80,6 +80,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		return;
 	}
 
+	/* a new database may have the extension from its template */
+	if (IsA(pstmt->utilityStmt, CreatedbStmt))
+		fp_shmem_probe_at_commit();
+
 	database = database_to_clear(pstmt->utilityStmt);
 	if (!OidIsValid(database) || !has_processes(database))
 		run_utility(pstmt, queryString, readOnlyTree, context, params,
@@ -96,10 +100,6 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 									ObjectIdGetDatum(database));
 		fp_process_release_database(database);
 	}
-
-	/* A new database may have the extension from its template. */
-	if (IsA(pstmt->utilityStmt, CreatedbStmt))
-		fp_shmem_probe();
 }
 
 /* The command has failed, or its session ends in the middle of it. */
