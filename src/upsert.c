@@ -314,15 +314,13 @@ differs_from_target(UpsertRun *self)
 							  write_planning(self), NULL, NULL) > 0;
 }
 
-/*
- * Of what other servers can do nothing is known.
- */
 static FpUpsertPlanning
 write_planning(UpsertRun *self)
 {
-	if (self->shape->target_relkind == RELKIND_FOREIGN_TABLE ||
-		self->shape->is_citus)
+	if (self->shape->is_citus)
 		return FP_UPSERT_PLAN_FREELY;
+	if (self->shape->target_relkind == RELKIND_FOREIGN_TABLE)
+		return FP_UPSERT_PLAN_FETCH;
 	if (!self->shape->is_key_order)
 		return FP_UPSERT_PLAN_LOOKUP;
 	return self->exec.norder == 1 ? FP_UPSERT_PLAN_HASH : FP_UPSERT_PLAN_MERGE;

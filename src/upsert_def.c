@@ -17,6 +17,7 @@
 #include "utils/numeric.h"
 #include "utils/varlena.h"
 
+#include "jsonb_util.h"
 #include "upsert.h"
 #include "upsert_index.h"
 #include "upsert_shape.h"
@@ -31,15 +32,8 @@ static const char *const mode_names[] = {
 static void check_values(const FpUpsertDef *def);
 static void refuse_unsupported(bool is_given, const char *argument,
 							   const char *hint);
-static void push_text(JsonbParseState **state, const char *name,
-					  const char *value);
-static void push_list(JsonbParseState **state, const char *name,
-					  const List *list);
-static void push_int(JsonbParseState **state, const char *name, int value);
-static void push_bool(JsonbParseState **state, const char *name, bool value);
-static void push_key(JsonbParseState **state, const char *name);
 static JsonbValue *find_value(Jsonb *params, const char *name,
-							  JsonbValue *buffer);
+							  enum jbvType type);
 static char *get_text(Jsonb *params, const char *name);
 static List *get_list(Jsonb *params, const char *name);
 static int	get_int(Jsonb *params, const char *name, int if_missing);
@@ -75,7 +69,6 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 		/* a name needs no checking, a query must at least be one */
 		if (!SplitIdentifierString(pstrdup(def->source), '.', &names))
 			(void) fp_user_sql_describe(def->source, "source", false);
-		(void) textToQualifiedNameList(cstring_to_text(def->target));
 		return;
 	}
 
@@ -97,20 +90,23 @@ fp_upsert_to_jsonb(const FpUpsertDef *def)
 	JsonbParseState *state = NULL;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "source", def->source);
-	push_text(&state, "target", def->target);
-	push_list(&state, "key", def->key);
-	push_list(&state, "page_by", def->page_by);
-	push_int(&state, "page_size", def->page_size);
-	push_text(&state, "mode", mode_names[def->mode]);
-	push_text(&state, "replace_where", def->replace_where);
-	push_bool(&state, "incremental", def->is_incremental);
-	push_list(&state, "update_columns", def->update_columns);
-	push_int(&state, "parallel_pages", def->parallel_pages);
-	push_text(&state, "lookback", def->lookback);
-	push_bool(&state, "delete_missing", def->delete_missing);
-	push_bool(&state, "create_partition", def->create_partition);
-	push_text(&state, "on_row_error", def->on_row_error);
+	fp_jsonb_push_text(&state, "source", def->source);
+	fp_jsonb_push_text(&state, "target", def->target);
+	if (def->key != NIL)
+		fp_jsonb_push_texts(&state, "key", def->key);
+	if (def->page_by != NIL)
+		fp_jsonb_push_texts(&state, "page_by", def->page_by);
+	fp_jsonb_push_int(&state, "page_size", def->page_size);
+	fp_jsonb_push_text(&state, "mode", mode_names[def->mode]);
+	fp_jsonb_push_text(&state, "replace_where", def->replace_where);
+	fp_jsonb_push_bool(&state, "incremental", def->is_incremental);
+	if (def->update_columns != NIL)
+		fp_jsonb_push_texts(&state, "update_columns", def->update_columns);
+	fp_jsonb_push_int(&state, "parallel_pages", def->parallel_pages);
+	fp_jsonb_push_text(&state, "lookback", def->lookback);
+	fp_jsonb_push_bool(&state, "delete_missing", def->delete_missing);
+	fp_jsonb_push_bool(&state, "create_partition", def->create_partition);
+	fp_jsonb_push_text(&state, "on_row_error", def->on_row_error);
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
@@ -210,106 +206,30 @@ refuse_unsupported(bool is_given, const char *argument, const char *hint)
 				 errhint("%s", hint)));
 }
 
-/* NULL and empty lists are left out */
-static void
-push_text(JsonbParseState **state, const char *name, const char *value)
-{
-	JsonbValue	v;
-
-	if (value == NULL)
-		return;
-	push_key(state, name);
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, value);
-	v.val.string.len = strlen(value);
-	(void) pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_list(JsonbParseState **state, const char *name, const List *list)
-{
-	ListCell   *lc;
-
-	if (list == NIL)
-		return;
-	push_key(state, name);
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	foreach(lc, list)
-	{
-		JsonbValue	v;
-
-		v.type = jbvString;
-		v.val.string.val = lfirst(lc);
-		v.val.string.len = strlen(v.val.string.val);
-		(void) pushJsonbValue(state, WJB_ELEM, &v);
-	}
-	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
-}
-
-static void
-push_int(JsonbParseState **state, const char *name, int value)
-{
-	JsonbValue	v;
-
-	push_key(state, name);
-	v.type = jbvNumeric;
-	v.val.numeric = int64_to_numeric(value);
-	(void) pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_bool(JsonbParseState **state, const char *name, bool value)
-{
-	JsonbValue	v;
-
-	push_key(state, name);
-	v.type = jbvBool;
-	v.val.boolean = value;
-	(void) pushJsonbValue(state, WJB_VALUE, &v);
-}
-
-static void
-push_key(JsonbParseState **state, const char *name)
-{
-	JsonbValue	k;
-
-	k.type = jbvString;
-	k.val.string.val = unconstify(char *, name);
-	k.val.string.len = strlen(name);
-	(void) pushJsonbValue(state, WJB_KEY, &k);
-}
-
-/* NULL: missing or null */
+/* NULL: missing, null, or of another type */
 static JsonbValue *
-find_value(Jsonb *params, const char *name, JsonbValue *buffer)
+find_value(Jsonb *params, const char *name, enum jbvType type)
 {
-	JsonbValue *value;
+	JsonbValue *value = fp_jsonb_get(params, name);
 
-	value = getKeyJsonValueFromContainer(&params->root, name, strlen(name),
-										 buffer);
-	return value == NULL || value->type == jbvNull ? NULL : value;
+	return value == NULL || value->type != type ? NULL : value;
 }
 
 static char *
 get_text(Jsonb *params, const char *name)
 {
-	JsonbValue	buffer;
-	JsonbValue *value = find_value(params, name, &buffer);
+	JsonbValue *value = find_value(params, name, jbvString);
 
-	if (value == NULL || value->type != jbvString)
-		return NULL;
-	return pnstrdup(value->val.string.val, value->val.string.len);
+	return value == NULL ? NULL : fp_jsonb_string(value);
 }
 
 static List *
 get_list(Jsonb *params, const char *name)
 {
-	JsonbValue	buffer;
-	JsonbValue *value = find_value(params, name, &buffer);
+	JsonbValue *value = find_value(params, name, jbvBinary);
 	List	   *list = NIL;
 
-	if (value == NULL || value->type != jbvBinary ||
-		!JsonContainerIsArray(value->val.binary.data))
+	if (value == NULL || !JsonContainerIsArray(value->val.binary.data))
 		return NIL;
 	for (uint32 i = 0; i < JsonContainerSize(value->val.binary.data); i++)
 	{
@@ -317,8 +237,7 @@ get_list(Jsonb *params, const char *name)
 
 		element = getIthJsonbValueFromContainer(value->val.binary.data, i);
 		if (element->type == jbvString)
-			list = lappend(list, pnstrdup(element->val.string.val,
-										  element->val.string.len));
+			list = lappend(list, fp_jsonb_string(element));
 	}
 	return list;
 }
@@ -326,10 +245,9 @@ get_list(Jsonb *params, const char *name)
 static int
 get_int(Jsonb *params, const char *name, int if_missing)
 {
-	JsonbValue	buffer;
-	JsonbValue *value = find_value(params, name, &buffer);
+	JsonbValue *value = find_value(params, name, jbvNumeric);
 
-	if (value == NULL || value->type != jbvNumeric)
+	if (value == NULL)
 		return if_missing;
 	return DatumGetInt32(DirectFunctionCall1(numeric_int4,
 											 NumericGetDatum(value->val.numeric)));
@@ -338,8 +256,7 @@ get_int(Jsonb *params, const char *name, int if_missing)
 static bool
 get_bool(Jsonb *params, const char *name)
 {
-	JsonbValue	buffer;
-	JsonbValue *value = find_value(params, name, &buffer);
+	JsonbValue *value = find_value(params, name, jbvBool);
 
-	return value != NULL && value->type == jbvBool && value->val.boolean;
+	return value != NULL && value->val.boolean;
 }

@@ -128,6 +128,8 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 		if (!column->is_key || !column->is_same_order)
 			is_order_by_key = false;
 	}
+	shape->is_foreign_range = is_order_by_key &&
+		shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
 		!shape->is_source_key_unique && !is_order_by_key;
 
@@ -240,6 +242,12 @@ find_relation(const char *name, const char *kind, const char *relkinds,
 {
 	RangeVar   *range_var;
 	Oid			relid;
+
+	if (!is_relation_name(name))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_NAME),
+				 errmsg("%s \"%s\" of an upsert is not a name", kind, name),
+				 errhint("Name %s, with or without its schema.", wanted)));
 
 	range_var = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(name)));
 	relid = RangeVarGetRelid(range_var, AccessShareLock, true /* missing_ok */ );

@@ -77,6 +77,8 @@ typedef struct FpUpsertShape
 	bool		is_key_order;	/* the page order is the key, in the order of
 								 * the target's index: a page is a range of
 								 * the target, too */
+	bool		is_foreign_range;	/* the same for a target on another server,
+									 * by the columns' types alone */
 	bool		is_descending;	/* pages are taken from the last to the first */
 
 	List	   *columns;		/* FpUpsertColumn *, in the source's order */

@@ -33,13 +33,14 @@
 
 #include "upsert_sql.h"
 
-/* a list of columns with something around each */
 static void append_names(StringInfo buf, const List *columns,
 						 const char *prefix, const char *suffix);
 static void append_range(StringInfo buf, const FpUpsertShape *shape,
-						 const FpUpsertSqlKey *key, const char *alias);
+						 const FpUpsertSqlKey *key, const char *alias,
+						 bool is_row_compared);
 static void append_compared(StringInfo buf, const FpUpsertShape *shape,
-							const char *alias, bool is_lower, int nequal);
+							const char *alias, bool is_row_compared,
+							bool is_lower, int nequal);
 static void append_nested(StringInfo buf, const List *order,
 						  const char *alias, int i, int first_param,
 						  bool is_upward, bool is_included);
@@ -66,6 +67,7 @@ static void append_insert_into(StringInfo buf, const FpUpsertShape *shape);
 static void append_write_conflict(StringInfo buf, const FpUpsertShape *shape,
 								  const FpUpsertSqlKey *key);
 static List *inserted_columns(const FpUpsertShape *shape);
+static List *compared_columns(const FpUpsertShape *shape);
 static const char *direction(const FpUpsertShape *shape, bool is_reversed);
 static bool is_page_collected(const FpUpsertShape *shape);
 
@@ -120,6 +122,23 @@ fp_upsert_sql_find_null(const FpUpsertShape *shape,
 }
 
 char *
+fp_upsert_sql_read_all(const FpUpsertShape *shape, bool is_ordered)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "SELECT ");
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s", shape->source);
+	if (is_ordered)
+	{
+		appendStringInfoString(&buf, " ORDER BY ");
+		append_names(&buf, shape->order, "s.", "");
+	}
+	return buf.data;
+}
+
+char *
 fp_upsert_sql_spill(const FpUpsertShape *shape, const char *table,
 					bool has_lower)
 {
@@ -135,7 +154,8 @@ fp_upsert_sql_spill(const FpUpsertShape *shape, const char *table,
 		ListCell   *lc;
 
 		appendStringInfoString(&buf, " WHERE ");
-		append_compared(&buf, shape, "s", true /* is_lower */ , 0);
+		append_compared(&buf, shape, "s", shape->is_row_compared,
+						true /* is_lower */ , 0);
 		foreach(lc, shape->order)
 			appendStringInfo(&buf, " OR s.%s IS NULL",
 							 ((FpUpsertColumn *) lfirst(lc))->quoted);
@@ -174,7 +194,8 @@ append_names(StringInfo buf, const List *columns, const char *prefix,
  */
 static void
 append_range(StringInfo buf, const FpUpsertShape *shape,
-			 const FpUpsertSqlKey *key, const char *alias)
+			 const FpUpsertSqlKey *key, const char *alias,
+			 bool is_row_compared)
 {
 	int			norder = list_length(shape->order);
 	bool		is_bound = key->statement == FP_UPSERT_SQL_BOUND;
@@ -189,17 +210,18 @@ append_range(StringInfo buf, const FpUpsertShape *shape,
 	}
 	if (key->has_lower)
 	{
-		append_compared(buf, shape, alias, true /* is_lower */ , key->nequal);
+		append_compared(buf, shape, alias, is_row_compared,
+						true /* is_lower */ , key->nequal);
 		appendStringInfoString(buf, " AND ");
 	}
-	append_compared(buf, shape, alias, false /* is_lower */ ,
-					is_bound ? 0 : key->nequal);
+	append_compared(buf, shape, alias, is_row_compared,
+					false /* is_lower */ , is_bound ? 0 : key->nequal);
 
 	/*
 	 * A comparison of rows excludes no partition, one of the first column
 	 * does.
 	 */
-	if (shape->is_row_compared && norder > 1 && key->nequal == 0 &&
+	if (is_row_compared && norder > 1 && key->nequal == 0 &&
 		(shape->source_relkind == RELKIND_PARTITIONED_TABLE ||
 		 shape->target_relkind == RELKIND_PARTITIONED_TABLE))
 	{
@@ -222,7 +244,7 @@ append_range(StringInfo buf, const FpUpsertShape *shape,
  */
 static void
 append_compared(StringInfo buf, const FpUpsertShape *shape, const char *alias,
-				bool is_lower, int nequal)
+				bool is_row_compared, bool is_lower, int nequal)
 {
 	const List *order = shape->order;
 	int			norder = list_length(order);
@@ -232,7 +254,7 @@ append_compared(StringInfo buf, const FpUpsertShape *shape, const char *alias,
 	const char *operator;
 	char	   *prefix;
 
-	if (!shape->is_row_compared)
+	if (!is_row_compared)
 	{
 		append_nested(buf, order, alias, nequal, first_param, is_upward,
 					  !is_lower);
@@ -292,7 +314,7 @@ append_source_range(StringInfo buf, const FpUpsertShape *shape,
 					const FpUpsertSqlKey *key)
 {
 	appendStringInfo(buf, " FROM %s AS s WHERE ", shape->source);
-	append_range(buf, shape, key, "s");
+	append_range(buf, shape, key, "s", shape->is_row_compared);
 	appendStringInfoString(buf, " ORDER BY ");
 	append_names(buf, shape->order, "s.", direction(shape, false));
 }
@@ -414,16 +436,18 @@ append_changed(StringInfo buf, const FpUpsertShape *shape, bool is_excluded)
 }
 
 /*
- * In the range way: the same bounds for t; otherwise nothing.
+ * In the range way: the same bounds for t; otherwise nothing.  A foreign
+ * target has no index that we could know of, but its server should not send
+ * more than the range either.
  */
 static void
 append_target_range(StringInfo buf, const FpUpsertShape *shape,
 					const FpUpsertSqlKey *key)
 {
-	if (!shape->is_key_order)
+	if (!shape->is_key_order && !shape->is_foreign_range)
 		return;
 	appendStringInfoString(buf, " AND ");
-	append_range(buf, shape, key, "t");
+	append_range(buf, shape, key, "t", !shape->is_foreign_range);
 }
 
 /*
@@ -449,8 +473,10 @@ append_look(StringInfo buf, const FpUpsertShape *shape,
 	appendStringInfoString(buf, " LEFT JOIN ");
 	if (shape->is_key_order)
 	{
-		appendStringInfo(buf, "(SELECT * FROM %s AS t WHERE ", shape->target);
-		append_range(buf, shape, key, "t");
+		appendStringInfoString(buf, "(SELECT ");
+		append_names(buf, compared_columns(shape), "t.", "");
+		appendStringInfo(buf, " FROM %s AS t WHERE ", shape->target);
+		append_range(buf, shape, key, "t", true /* is_row_compared */ );
 		appendStringInfoString(buf, " ORDER BY ");
 		append_names(buf, shape->order, "t.", direction(shape, false));
 		appendStringInfoString(buf, ") AS t");
@@ -459,6 +485,8 @@ append_look(StringInfo buf, const FpUpsertShape *shape,
 		appendStringInfo(buf, "%s AS t", shape->target);
 	appendStringInfoString(buf, " ON ");
 	append_key_equal(buf, shape);
+	if (!shape->is_key_order)
+		append_target_range(buf, shape, key);
 
 	appendStringInfo(buf, " WHERE t.%s IS NULL",
 					 ((FpUpsertColumn *) linitial(shape->key))->quoted);
@@ -497,7 +525,7 @@ append_write(StringInfo buf, const FpUpsertShape *shape,
 		appendStringInfo(buf, "%sold AS MATERIALIZED (SELECT ", separator);
 		append_names(buf, shape->key, "t.", "");
 		appendStringInfo(buf, " FROM %s AS t WHERE ", shape->target);
-		append_range(buf, shape, key, "t");
+		append_range(buf, shape, key, "t", true /* is_row_compared */ );
 		appendStringInfoString(buf, " ORDER BY ");
 		append_names(buf, shape->order, "t.", direction(shape, false));
 		appendStringInfoChar(buf, ')');
@@ -615,7 +643,7 @@ append_write_conflict(StringInfo buf, const FpUpsertShape *shape,
 	if (shape->is_source_key_unique)
 	{
 		appendStringInfo(buf, " FROM %s AS s WHERE ", shape->source);
-		append_range(buf, shape, key, "s");
+		append_range(buf, shape, key, "s", shape->is_row_compared);
 	}
 	else
 	{
@@ -656,6 +684,25 @@ inserted_columns(const FpUpsertShape *shape)
 	{
 		if (((FpUpsertColumn *) lfirst(lc))->is_inserted)
 			columns = lappend(columns, lfirst(lc));
+	}
+	return columns;
+}
+
+/*
+ * All that need be read of the target; the user may have no right to more.
+ */
+static List *
+compared_columns(const FpUpsertShape *shape)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, shape->columns)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		if (column->is_key || column->is_updated)
+			columns = lappend(columns, column);
 	}
 	return columns;
 }

@@ -51,6 +51,10 @@ extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 extern char *fp_upsert_sql_find_null(const FpUpsertShape *shape,
 									 const FpUpsertColumn *column);
 
+/* reads the whole source, for its cost alone */
+extern char *fp_upsert_sql_read_all(const FpUpsertShape *shape,
+									bool is_ordered);
+
 /* copies the source's rows into a temporary table, and its index */
 extern char *fp_upsert_sql_spill(const FpUpsertShape *shape,
 								 const char *table, bool has_lower);

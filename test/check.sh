@@ -68,7 +68,7 @@ failed_logs()
 	local name
 
 	[ -n "$is_tap" ] || { find tmp_check -name postmaster.log; return; }
-	sed -n 's|^test/t/\([^ ]*\)\.pl .*\(Wstat\|Failed\).*|\1|p' "$log" |
+	sed -n 's,^test/t/\([^ ]*\)\.pl .*\(Wstat\|Failed\).*,\1,p' "$log" |
 		sort -u |
 		while read -r name
 		do

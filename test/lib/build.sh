@@ -44,35 +44,66 @@ clean_up()
 
 	trap - EXIT
 	trap '' HUP INT TERM
-	[ -z "$child" ] || kill -TERM -- "-$child" "$timer" 2>/dev/null
-	cd /
+	if [ -n "$child" ]
+	then
+		kill -TERM -- "-$child" "$timer" 2>/dev/null
+		wait "$child" 2>/dev/null
+	fi
 	restore_cluster_conf
 	if [ -n "$work" ]
 	then
+		cd /
 		stop_servers
+		[ -z "$child" ] || kill -KILL -- "-$child" 2>/dev/null
+		end_processes
 		rm -rf "$work"
 	fi
 	exit "$status"
 }
 
-# Servers are daemons of their own.  What is left of them after an orderly stop
-# is known by its program, which lies in the work directory.
+# Servers are daemons, not children of this script.
 stop_servers()
 {
 	local file process
 
 	while IFS= read -r file
 	do
+		read -r process <"$file"
 		as_server_user "$bindir/pg_ctl" -D "${file%/*}" -m immediate -t 20 \
 			stop >/dev/null 2>&1
+		wait_for_end "$process"
 	done < <(find "$work" -name postmaster.pid 2>/dev/null)
+}
+
+# What is left, such as a server that was just starting, is known by its
+# program, which lies in the work directory.
+end_processes()
+{
+	local process
+
+	while process=$(process_of_work)
+	do
+		kill -QUIT "$process" 2>/dev/null
+		wait_for_end "$process" || kill -KILL "$process" 2>/dev/null
+	done
+}
+
+process_of_work()
+{
+	local process
 
 	for process in /proc/[0-9]*
 	do
 		case $(readlink "$process/exe" 2>/dev/null) in
-			"$work"/*) kill -KILL "${process#/proc/}" 2>/dev/null ;;
+			"$work"/*) echo "${process#/proc/}"; return 0 ;;
 		esac
 	done
+	return 1
+}
+
+wait_for_end()
+{
+	timeout 10 tail -s 0.1 --pid="$1" -f /dev/null 2>/dev/null
 }
 
 # run SECONDS COMMAND...: for what may take long.  A signal ends this script at

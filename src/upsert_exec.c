@@ -1,0 +1,408 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_exec.c
+ *	  Runs the statements of a paged upsert, with the bounds of pages as
+ *	  their parameters.
+ *
+ * Left to itself the planner reads whole tables: a page is a range whose size
+ * it cannot tell (of a comparison of rows it looks at the first column only),
+ * and a target that was empty at first has no statistics.  So each statement
+ * is planned for the very page, with its bounds known, and with settings that
+ * leave one shape of plan: ranges by the index of the whole page order, joins
+ * that read each side once or look up row by row.  The settings hold while the
+ * statement runs, for triggers and functions, too.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+#include "upsert_exec.h"
+
+/* Names and values of settings, ended by NULL. */
+typedef const char *const Settings[][2];
+
+/* A statement that has been prepared. */
+typedef struct PreparedStatement
+{
+	FpUpsertSqlKey key;
+	char	   *sql;
+	FpPlan	   *plan;
+} PreparedStatement;
+
+/* The first row of a result, copied. */
+typedef struct FirstRow
+{
+	int			ncolumns;
+	Datum	   *values;			/* NULL: there was none */
+} FirstRow;
+
+static Settings read_settings = {
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_sort", "off"},
+	{"enable_incremental_sort", "off"},
+	{"enable_hashagg", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
+	{"enable_material", "off"},
+	{"enable_nestloop", "on"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"jit", "off"},
+	{NULL, NULL}
+};
+
+static Settings merge_settings = {
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_sort", "off"},
+	{"enable_incremental_sort", "off"},
+	{"enable_nestloop", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "on"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"jit", "off"},
+	{NULL, NULL}
+};
+
+static Settings hash_settings = {
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_sort", "off"},
+	{"enable_incremental_sort", "off"},
+	{"enable_nestloop", "off"},
+	{"enable_hashjoin", "on"},
+	{"enable_mergejoin", "on"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"jit", "off"},
+	{NULL, NULL}
+};
+
+static Settings lookup_settings = {
+	{"enable_seqscan", "off"},
+	{"enable_bitmapscan", "off"},
+	{"enable_sort", "off"},
+	{"enable_incremental_sort", "off"},
+	{"enable_nestloop", "on"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
+	{"enable_indexscan", "on"},
+	{"enable_indexonlyscan", "on"},
+	{"jit", "off"},
+	{NULL, NULL}
+};
+
+static Settings fetch_settings = {
+	{"enable_nestloop", "off"},
+	{"enable_hashjoin", "on"},
+	{"enable_mergejoin", "on"},
+	{"jit", "off"},
+	{NULL, NULL}
+};
+
+static Settings no_settings = {
+	{NULL, NULL}
+};
+
+/* how values are written as text, and read */
+static Settings text_settings = {
+	{"datestyle", "ISO, MDY"},
+	{"intervalstyle", "postgres"},
+	{"extra_float_digits", "3"},
+	{"bytea_output", "hex"},
+	{NULL, NULL}
+};
+
+static PreparedStatement *get_statement(FpUpsertExec *self,
+										const FpUpsertSqlKey *key);
+static uint64 execute(FpUpsertExec *self, FpPlan *plan, const char *sql,
+					  char **lower, char **upper, FpUpsertPlanning planning,
+					  FpRowCallback callback, void *arg);
+static char *without_statement(const char *context, const char *sql);
+static void set_bound(FpUpsertExec *self, ParamListInfo params, int first,
+					  char **bound);
+static void keep_first_row(const FpRow *row, void *arg);
+static int	begin_settings(const char *const (*settings)[2]);
+
+
+void
+fp_upsert_exec_init(FpUpsertExec *self, const FpUpsertShape *shape,
+					const FpRunContext *run)
+{
+	int			norder = list_length(shape->order);
+	Oid		   *types = palloc(2 * norder * sizeof(Oid));
+	ListCell   *lc;
+
+	foreach(lc, shape->order)
+	{
+		int			i = foreach_current_index(lc);
+
+		types[i] = ((FpUpsertColumn *) lfirst(lc))->source_type;
+		types[norder + i] = types[i];
+	}
+
+	self->shape = shape;
+	self->run = run;
+	self->norder = norder;
+	self->setup.nvalues = 2 * norder;
+	self->setup.types = types;
+	self->context = CurrentMemoryContext;
+	self->statements = NIL;
+}
+
+void
+fp_upsert_exec_free(FpUpsertExec *self)
+{
+	ListCell   *lc;
+
+	foreach(lc, self->statements)
+		fp_spi_free_user(((PreparedStatement *) lfirst(lc))->plan);
+	self->statements = NIL;
+}
+
+uint64
+fp_upsert_exec_run(FpUpsertExec *self, const FpUpsertSqlKey *key,
+				   char **lower, char **upper, FpUpsertPlanning planning,
+				   FpRowCallback callback, void *arg)
+{
+	PreparedStatement *statement = get_statement(self, key);
+
+	return execute(self, statement->plan, statement->sql, lower, upper,
+				   planning, callback, arg);
+}
+
+uint64
+fp_upsert_exec_once(FpUpsertExec *self, const char *sql, char **lower,
+					FpUpsertPlanning planning)
+{
+	FpPlan	   *plan;
+	uint64		processed;
+
+	plan = fp_spi_prepare_user(sql, fp_user_sql_parser_setup, &self->setup,
+							   CURSOR_OPT_CUSTOM_PLAN);
+	processed = execute(self, plan, sql, lower, NULL, planning, NULL, NULL);
+	fp_spi_free_user(plan);
+
+	return processed;
+}
+
+char **
+fp_upsert_exec_find(FpUpsertExec *self, const FpUpsertSqlKey *key,
+					char **lower, char **upper)
+{
+	FirstRow	row = {self->norder, NULL};
+	char	  **bound;
+	int			nest_level;
+
+	(void) fp_upsert_exec_run(self, key, lower, upper, FP_UPSERT_PLAN_READ,
+							  keep_first_row, &row);
+	if (row.values == NULL)
+		return NULL;
+
+	bound = palloc(self->norder * sizeof(char *));
+	nest_level = begin_settings(text_settings);
+	for (int i = 0; i < self->norder; i++)
+	{
+		Oid			output;
+		bool		is_varlena;
+
+		getTypeOutputInfo(self->setup.types[i], &output, &is_varlena);
+		bound[i] = OidOutputFunctionCall(output, row.values[i]);
+	}
+	fp_upsert_exec_end_settings(nest_level);
+
+	return bound;
+}
+
+int
+fp_upsert_exec_begin_settings(FpUpsertPlanning planning)
+{
+	switch (planning)
+	{
+		case FP_UPSERT_PLAN_READ:
+			return begin_settings(read_settings);
+		case FP_UPSERT_PLAN_MERGE:
+			return begin_settings(merge_settings);
+		case FP_UPSERT_PLAN_HASH:
+			return begin_settings(hash_settings);
+		case FP_UPSERT_PLAN_LOOKUP:
+			return begin_settings(lookup_settings);
+		case FP_UPSERT_PLAN_FETCH:
+			return begin_settings(fetch_settings);
+		case FP_UPSERT_PLAN_FREELY:
+			break;
+	}
+	return begin_settings(no_settings);
+}
+
+/*
+ * What the user's own code has SET in between stays set.
+ */
+void
+fp_upsert_exec_end_settings(int nest_level)
+{
+	AtEOXact_GUC(true /* isCommit */ , nest_level);
+}
+
+static PreparedStatement *
+get_statement(FpUpsertExec *self, const FpUpsertSqlKey *key)
+{
+	MemoryContext old_context;
+	PreparedStatement *statement;
+	ListCell   *lc;
+
+	foreach(lc, self->statements)
+	{
+		statement = lfirst(lc);
+		if (statement->key.statement == key->statement &&
+			statement->key.has_lower == key->has_lower &&
+			statement->key.nequal == key->nequal)
+			return statement;
+	}
+
+	old_context = MemoryContextSwitchTo(self->context);
+	statement = palloc(sizeof(PreparedStatement));
+	statement->key = *key;
+	statement->sql = fp_upsert_sql(self->shape, key);
+	statement->plan = fp_spi_prepare_user(statement->sql,
+										  fp_user_sql_parser_setup,
+										  &self->setup,
+										  CURSOR_OPT_CUSTOM_PLAN);
+	self->statements = lappend(self->statements, statement);
+	MemoryContextSwitchTo(old_context);
+
+	return statement;
+}
+
+/*
+ * Run a statement.  The context of an error loses the statement's text, which
+ * is long, not the user's, and would push what matters out of the message that
+ * is kept.
+ */
+static uint64
+execute(FpUpsertExec *self, FpPlan *plan, const char *sql, char **lower,
+		char **upper, FpUpsertPlanning planning, FpRowCallback callback,
+		void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ParamListInfo params = fp_user_sql_params(&self->setup, self->run);
+	volatile uint64 processed = 0;
+	int			nest_level;
+
+	set_bound(self, params, 0, lower);
+	set_bound(self, params, self->norder, upper);
+
+	nest_level = fp_upsert_exec_begin_settings(planning);
+	PG_TRY();
+	{
+		processed = fp_spi_execute_user(plan, params, false /* read_only */ ,
+										0, callback, arg);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		if (error->context != NULL)
+			error->context = without_statement(error->context, sql);
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	fp_upsert_exec_end_settings(nest_level);
+
+	return processed;
+}
+
+/*
+ * The lines of an error's context but for those that show the statement.
+ */
+static char *
+without_statement(const char *context, const char *sql)
+{
+	const char *found = strstr(context, sql);
+	const char *begin = found;
+	const char *end;
+
+	if (found == NULL)
+		return pstrdup(context);
+
+	while (begin > context && begin[-1] != '\n')
+		begin--;
+	end = strchr(found + strlen(sql), '\n');
+	if (end == NULL)
+		return pnstrdup(context, begin - context);
+	return psprintf("%.*s%s", (int) (begin - context), context, end + 1);
+}
+
+static void
+set_bound(FpUpsertExec *self, ParamListInfo params, int first, char **bound)
+{
+	int			nest_level;
+
+	if (bound == NULL)
+		return;
+
+	nest_level = begin_settings(text_settings);
+	for (int i = 0; i < self->norder; i++)
+	{
+		ParamExternData *param = &params->params[first + i];
+		Oid			input;
+		Oid			io_param;
+
+		getTypeInputInfo(param->ptype, &input, &io_param);
+		param->value = OidInputFunctionCall(input, bound[i], io_param, -1);
+		param->isnull = false;
+	}
+	fp_upsert_exec_end_settings(nest_level);
+}
+
+/*
+ * Row callback; arg is a FirstRow.  Nulls in the page order are looked for
+ * when a run begins; one that is found here has come since.
+ */
+static void
+keep_first_row(const FpRow *row, void *arg)
+{
+	FirstRow   *first = arg;
+
+	if (first->values != NULL)
+		return;
+	first->values = palloc(first->ncolumns * sizeof(Datum));
+	for (int i = 0; i < first->ncolumns; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(row->desc, i);
+		bool		isnull;
+		Datum		value = fp_row_datum(row, i + 1, &isnull);
+
+		if (isnull)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("column \"%s\" of the source of an upsert contains a null value",
+							NameStr(attribute->attname)),
+					 errdetail("Pages are taken in the order of this column; a row without a place in it would be lost."),
+					 errhint("Page by columns that are never null.")));
+		first->values[i] = datumCopy(value, attribute->attbyval,
+									 attribute->attlen);
+	}
+}
+
+static int
+begin_settings(const char *const (*settings)[2])
+{
+	int			nest_level = NewGUCNestLevel();
+
+	for (; (*settings)[0] != NULL; settings++)
+		(void) set_config_option((*settings)[0], (*settings)[1],
+								 PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}

@@ -1,0 +1,384 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_read.c
+ *	  How the source of a paged upsert is read: by pages, or once.
+ *
+ * A source that an index gives in page order is read by pages, wherever that
+ * index is: in a table, below a view or a join, on another server.  The
+ * planner knows best, so it is asked: the search for the end of a page is
+ * planned with all ways but indexes made costly, and the plan is looked at.
+ *
+ * What would be read from end to end for each page is read once instead, into
+ * a temporary table with an index, and paged from there; and so is the small
+ * part of a large table that another index finds, such as a day's changes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/plannodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parsetree.h"
+#include "tcop/tcopprot.h"
+#include "utils/syscache.h"
+
+#include "upsert_read.h"
+
+/*
+ * A part of a table is read once where it is smaller than this, and where that
+ * costs so much less than to go through the table by the page order.
+ */
+#define SMALL_PART 0.1
+#define MUCH_CHEAPER 0.5
+
+/* where the rows are meanwhile; gone with the session at the latest */
+#define SPILL_NAME "flowpg_upsert_source"
+#define SPILL_TABLE "pg_temp." SPILL_NAME
+
+/* What a plan is made of that reads a source in page order. */
+typedef struct OrderedPlan
+{
+	int			nbounds;		/* parameters that are bounds of the page */
+	bool		is_joined;		/* it looks rows up in other tables */
+	bool		is_foreign;		/* it reads from another server */
+	double		tuples;			/* rows of the tables that it goes through */
+	List	   *rtable;			/* of the whole plan */
+} OrderedPlan;
+
+static bool is_read_in_order(FpUpsertExec *exec, OrderedPlan *ordered);
+static bool is_small_part(FpUpsertExec *exec, OrderedPlan *ordered);
+static Plan *plan_read_all(FpUpsertExec *exec, bool is_ordered,
+						   FpUpsertPlanning planning);
+static PlannedStmt *plan_sql(FpUpsertExec *exec, const char *sql,
+							 ParamListInfo params, FpUpsertPlanning planning);
+static bool is_ordered_plan(Plan *plan, OrderedPlan *ordered);
+static double table_tuples(Plan *plan, OrderedPlan *ordered);
+static bool is_ordered_list(List *plans, OrderedPlan *ordered);
+static bool is_lookup_plan(Plan *plan);
+static bool uses_bound(Node *node, void *context);
+static void spill_source(FpUpsertExec *exec, FpUpsertShape *shape,
+						 char **last);
+static void refuse_nulls(FpUpsertExec *exec);
+
+
+bool
+fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
+{
+	OrderedPlan ordered;
+	bool		is_in_order = is_read_in_order(exec, &ordered);
+	bool		is_spilled;
+
+	/* a wrapper behind a view may take the other form of the bounds */
+	if (!is_in_order && shape->is_row_compared && ordered.is_foreign)
+	{
+		shape->is_row_compared = false;
+		is_in_order = is_read_in_order(exec, &ordered);
+	}
+
+	/*
+	 * What is slow to read is read once a page and kept; and joins within the
+	 * source need lookups.
+	 */
+	if (ordered.is_joined || ordered.is_foreign)
+		shape->is_key_order = false;
+
+	is_spilled = !is_in_order || is_small_part(exec, &ordered);
+	if (is_spilled)
+		spill_source(exec, shape, last);
+	refuse_nulls(exec);
+
+	return is_spilled;
+}
+
+void
+fp_upsert_read_end(FpUpsertExec *exec)
+{
+	RangeVar   *table = makeRangeVar("pg_temp", SPILL_NAME, -1);
+
+	if (OidIsValid(RangeVarGetRelid(table, NoLock, true /* missing_ok */ )))
+		(void) fp_upsert_exec_once(exec, "DROP TABLE " SPILL_TABLE, NULL,
+								   FP_UPSERT_PLAN_FREELY);
+}
+
+/*
+ * Plan the search for a page's bound and see whether its cost depends on the
+ * page alone.  SQL with volatile functions is not to be run page by page: it
+ * would give other rows each time.
+ */
+static bool
+is_read_in_order(FpUpsertExec *exec, OrderedPlan *ordered)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_BOUND, true, 0};
+	PlannedStmt *statement;
+
+	memset(ordered, 0, sizeof(OrderedPlan));
+	ordered->nbounds = exec->setup.nvalues;
+
+	statement = plan_sql(exec, fp_upsert_sql(exec->shape, &key), NULL,
+						 FP_UPSERT_PLAN_READ);
+	if (statement == NULL)
+		return false;
+
+	/* a subplan may be run for each page from end to end */
+	if (statement->subplans != NIL)
+		return false;
+
+	ordered->rtable = statement->rtable;
+	return is_ordered_plan(statement->planTree, ordered);
+}
+
+/*
+ * Whether the source is a small part of what would have to be gone through to
+ * read it by pages.  A table as it is never is.
+ */
+static bool
+is_small_part(FpUpsertExec *exec, OrderedPlan *ordered)
+{
+	Plan	   *once;
+	Plan	   *paged;
+
+	if (OidIsValid(exec->shape->source_relid) &&
+		exec->shape->source_relkind != RELKIND_VIEW)
+		return false;
+
+	once = plan_read_all(exec, false, FP_UPSERT_PLAN_FREELY);
+	if (once->plan_rows > SMALL_PART * ordered->tuples)
+		return false;
+
+	paged = plan_read_all(exec, true, FP_UPSERT_PLAN_READ);
+	return once->total_cost < MUCH_CHEAPER * paged->total_cost;
+}
+
+static Plan *
+plan_read_all(FpUpsertExec *exec, bool is_ordered, FpUpsertPlanning planning)
+{
+	char	   *sql = fp_upsert_sql_read_all(exec->shape, is_ordered);
+	ParamListInfo params = fp_user_sql_params(&exec->setup, exec->run);
+
+	return plan_sql(exec, sql, params, planning)->planTree;
+}
+
+/*
+ * NULL: the SQL has volatile functions.  Without params they are left open.
+ */
+static PlannedStmt *
+plan_sql(FpUpsertExec *exec, const char *sql, ParamListInfo params,
+		 FpUpsertPlanning planning)
+{
+	List	   *queries;
+	Query	   *query;
+	PlannedStmt *statement;
+	int			nest_level;
+
+	queries = pg_analyze_and_rewrite_withcb(linitial_node(RawStmt, pg_parse_query(sql)),
+											sql, fp_user_sql_parser_setup,
+											&exec->setup, NULL);
+	query = linitial_node(Query, queries);
+	if (contain_volatile_functions((Node *) query))
+		return NULL;
+
+	nest_level = fp_upsert_exec_begin_settings(planning);
+	statement = pg_plan_query(query, sql, 0, params);
+	fp_upsert_exec_end_settings(nest_level);
+
+	return statement;
+}
+
+/*
+ * Whether a plan reads only the rows of a page, in order.  Not so where it
+ * sorts or hashes, or where a bound is a filter on rows that it has read.
+ */
+static bool
+is_ordered_plan(Plan *plan, OrderedPlan *ordered)
+{
+	if (plan == NULL)
+		return true;
+	if (uses_bound((Node *) plan->qual, ordered))
+	{
+		if (IsA(plan, ForeignScan))
+			ordered->is_foreign = true;
+		return false;
+	}
+
+	switch (nodeTag(plan))
+	{
+		case T_Limit:
+		case T_Result:
+		case T_Unique:
+		case T_Group:
+			return is_ordered_plan(plan->lefttree, ordered);
+
+		case T_Agg:
+			return ((Agg *) plan)->aggstrategy == AGG_SORTED &&
+				is_ordered_plan(plan->lefttree, ordered);
+
+		case T_SubqueryScan:
+			return is_ordered_plan(((SubqueryScan *) plan)->subplan, ordered);
+
+		case T_Append:
+			return is_ordered_list(((Append *) plan)->appendplans, ordered);
+
+		case T_MergeAppend:
+			return is_ordered_list(((MergeAppend *) plan)->mergeplans,
+								   ordered);
+
+		case T_IndexScan:
+			ordered->tuples += table_tuples(plan, ordered);
+			return uses_bound((Node *) ((IndexScan *) plan)->indexqualorig,
+							  ordered);
+
+		case T_IndexOnlyScan:
+			ordered->tuples += table_tuples(plan, ordered);
+			return uses_bound((Node *) ((IndexOnlyScan *) plan)->indexqual,
+							  ordered);
+
+		case T_ForeignScan:
+			ordered->is_foreign = true;
+			return true;
+
+		case T_NestLoop:
+			ordered->is_joined = true;
+			return !uses_bound((Node *) ((NestLoop *) plan)->join.joinqual,
+							   ordered) &&
+				is_ordered_plan(plan->lefttree, ordered) &&
+				is_lookup_plan(plan->righttree);
+
+		default:
+			/* reached through another node's scan of a foreign table */
+			if (plan->lefttree != NULL && IsA(plan->lefttree, ForeignScan))
+				ordered->is_foreign = true;
+			return false;
+	}
+}
+
+/*
+ * Rows of the table that a scan reads, as far as statistics tell.
+ */
+static double
+table_tuples(Plan *plan, OrderedPlan *ordered)
+{
+	RangeTblEntry *rte = rt_fetch(((Scan *) plan)->scanrelid,
+								  ordered->rtable);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(rte->relid));
+	double		tuples;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	tuples = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+	ReleaseSysCache(tuple);
+
+	return Max(tuples, 0);
+}
+
+static bool
+is_ordered_list(List *plans, OrderedPlan *ordered)
+{
+	ListCell   *lc;
+
+	foreach(lc, plans)
+	{
+		if (!is_ordered_plan(lfirst(lc), ordered))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Whether the inner side of a join finds its rows by index.
+ */
+static bool
+is_lookup_plan(Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_IndexScan:
+			return ((IndexScan *) plan)->indexqual != NIL;
+		case T_IndexOnlyScan:
+			return ((IndexOnlyScan *) plan)->indexqual != NIL;
+		case T_Limit:
+		case T_Result:
+			return plan->lefttree != NULL && is_lookup_plan(plan->lefttree);
+		case T_Memoize:
+			return is_lookup_plan(plan->lefttree);
+		case T_SubqueryScan:
+			return is_lookup_plan(((SubqueryScan *) plan)->subplan);
+		default:
+			return false;
+	}
+}
+
+/*
+ * Walker: does an expression name a bound of the page?
+ */
+static bool
+uses_bound(Node *node, void *context)
+{
+	OrderedPlan *ordered = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN)
+		return ((Param *) node)->paramid <= ordered->nbounds;
+	return expression_tree_walker(node, uses_bound, context);
+}
+
+/*
+ * Copy what is still to be read into a temporary table, in page order, and
+ * give that an index on the page order.  An attempt that failed in the same
+ * session may have left one.
+ *
+ * With pages from the last to the first, what is still to be read is before
+ * last; that is not worth a form of its own.
+ */
+static void
+spill_source(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
+{
+	char	  **lower = shape->is_descending ? NULL : last;
+
+	fp_upsert_read_end(exec);
+	(void) fp_upsert_exec_once(exec,
+							   fp_upsert_sql_spill(shape, SPILL_TABLE,
+												   lower != NULL),
+							   lower, FP_UPSERT_PLAN_FREELY);
+	CommandCounterIncrement();
+	(void) fp_upsert_exec_once(exec,
+							   fp_upsert_sql_spill_index(shape, SPILL_TABLE),
+							   NULL, FP_UPSERT_PLAN_FREELY);
+	CommandCounterIncrement();
+
+	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
+}
+
+/*
+ * A row with a null in the page order lies in no page.
+ */
+static void
+refuse_nulls(FpUpsertExec *exec)
+{
+	ListCell   *lc;
+
+	foreach(lc, exec->shape->order)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+		char	   *sql;
+
+		if (column->is_not_null)
+			continue;
+
+		sql = fp_upsert_sql_find_null(exec->shape, column);
+		if (fp_upsert_exec_once(exec, sql, NULL, FP_UPSERT_PLAN_FREELY) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("column \"%s\" of the source of the upsert into \"%s\" contains a null value",
+							column->name, exec->shape->target_name),
+					 errdetail("Pages are taken in the order of (%s); a row without a place in it would be lost.",
+							   fp_upsert_shape_names(exec->shape->order)),
+					 errhint("Page by columns that are never null, or give a SELECT that leaves such rows out as source.")));
+	}
+}

@@ -1,0 +1,26 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_read.h
+ *	  How the source of a paged upsert is read: by pages, or once.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_UPSERT_READ_H
+#define FLOWPG_UPSERT_READ_H
+
+#include "upsert_exec.h"
+
+/*
+ * Chooses how to read the source, changing the shape accordingly.  Where no
+ * index gives the page order, the source's rows after last (NULL: all) are
+ * copied into a temporary table, and true is returned.  Raises an error where
+ * a column of the page order holds a null.  The caller is in a transaction
+ * with an active snapshot.
+ */
+extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
+								 char **last);
+
+/* drops that table, if it is there */
+extern void fp_upsert_read_end(FpUpsertExec *exec);
+
+#endif							/* FLOWPG_UPSERT_READ_H */
