@@ -47,11 +47,6 @@ PG_FUNCTION_INFO_V1(flow_wait_run);
 PG_FUNCTION_INFO_V1(flow_due_runs);
 PG_FUNCTION_INFO_V1(flow_advance);
 
-static FpInterval interval_to_trigger(const FpDagRow *dag,
-									  bool has_logical_date,
-									  TimestampTz logical_date);
-static FpRunRow *require_run(int64 run_id);
-pg_noreturn static void no_such_run(int64 run_id);
 static void check_not_blocking(int64 run_id);
 static bool is_blocked_by_this_session(int pid);
 static void set_simulated_now(TimestampTz now);
@@ -82,7 +77,9 @@ flow_trigger(PG_FUNCTION_ARGS)
 				 errmsg("dag \"%s\" has no tasks", dag->dag_id),
 				 errhint("Add one, for example with flow_add_sql.")));
 
-	interval = interval_to_trigger(dag, !PG_ARGISNULL(1), logical_date);
+	interval = fp_run_planner_interval_to_trigger(dag, !PG_ARGISNULL(1),
+												  logical_date,
+												  fp_clock_now());
 	row.dag_id = dag->dag_id;
 	row.run_type = FP_RUN_MANUAL;
 	row.state = FP_RUN_QUEUED;
@@ -105,7 +102,7 @@ flow_cancel_run(PG_FUNCTION_ARGS)
 	FpRunRow   *run;
 
 	fp_args_begin("flow_cancel_run()");
-	run = require_run(fp_run_args_id(fcinfo, 0, "run_id"));
+	run = fp_run_args_run(fcinfo, 0);
 	if (fp_run_state_is_finished(run->state))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -139,7 +136,7 @@ flow_wait_run(PG_FUNCTION_ARGS)
 	FpWait		wait;
 
 	fp_shmem_require();
-	(void) require_run(run_id);
+	(void) fp_run_args_run(fcinfo, 0);
 	if (fp_backfill_store_is_new_run(run_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -159,7 +156,7 @@ flow_wait_run(PG_FUNCTION_ARGS)
 		old_context = MemoryContextSwitchTo(context);
 		run = fp_run_store_get(run_id);
 		if (run == NULL)
-			no_such_run(run_id);
+			fp_run_args_no_such_run(run_id);
 		state = run->state;
 		if (!fp_run_state_is_finished(state) && fp_wait_is_slow(&wait))
 			check_not_blocking(run_id);
@@ -289,63 +286,6 @@ flow_advance(PG_FUNCTION_ARGS)
 	}
 
 	PG_RETURN_VOID();
-}
-
-/*
- * The interval that flow_trigger runs: the one that contains the moment, or
- * the latest complete one; where the DAG has no intervals, the empty one at
- * the moment.
- */
-static FpInterval
-interval_to_trigger(const FpDagRow *dag, bool has_logical_date,
-					TimestampTz logical_date)
-{
-	TimestampTz now = fp_clock_now();
-	FpSchedule *schedule = fp_run_planner_effective_schedule(dag->dag_id, now);
-	FpInterval	result;
-
-	if (schedule == NULL || (schedule->kind != FP_SCHEDULE_CRON &&
-							 schedule->kind != FP_SCHEDULE_INTERVAL))
-	{
-		result.start = result.end = has_logical_date ? logical_date : now;
-		return result;
-	}
-
-	if (has_logical_date ?
-		!fp_schedule_containing(schedule, logical_date, &result) :
-		!fp_schedule_latest_complete(schedule, now, &result))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("the schedule of dag \"%s\" has no interval there",
-						dag->dag_id),
-				 errhint("Give another logical_date.")));
-	return result;
-}
-
-/*
- * The run, if there is one that the current user may see.  Of a DAG that is
- * gone, nobody knows whose the runs were.
- */
-static FpRunRow *
-require_run(int64 run_id)
-{
-	FpRunRow   *run = fp_run_store_get(run_id);
-	FpDagRow   *dag = run != NULL ? fp_dag_store_get(run->dag_id) : NULL;
-
-	if (run == NULL ||
-		(dag != NULL ? !fp_dag_rights_may_see(GetUserId(), dag->owner) :
-		 !superuser()))
-		no_such_run(run_id);
-	return run;
-}
-
-static void
-no_such_run(int64 run_id)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("run " INT64_FORMAT " does not exist", run_id),
-			 errhint("flow.run_status lists the runs.")));
 }
 
 /*

@@ -35,7 +35,6 @@ pg_noreturn static void null_argument(const char *argument);
 pg_noreturn static void invalid_timestamp(const char *argument,
 										  Timestamp local);
 static bool has_control_character(const char *text);
-static char *shortened(const char *text);
 
 
 void
@@ -66,13 +65,13 @@ fp_args_check_id(const char *id, const char *argument)
 	if (length < 1 || length > FP_ID_MAX_CHARS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid %s \"%s\"", argument, shortened(id)),
+				 errmsg("invalid %s \"%s\"", argument, fp_args_shortened(id)),
 				 errdetail("It has %d characters.", length),
 				 errhint("Give 1 to %d characters.", FP_ID_MAX_CHARS)));
 	if (has_control_character(id))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid %s \"%s\"", argument, shortened(id)),
+				 errmsg("invalid %s \"%s\"", argument, fp_args_shortened(id)),
 				 errdetail("It contains a control character."),
 				 errhint("Any other characters may be used, such as letters, digits, spaces, dots and dashes.")));
 }
@@ -160,6 +159,15 @@ fp_args_interval(FunctionCallInfo fcinfo, int n, const char *argument,
 	return interval;
 }
 
+Interval *
+fp_args_required_interval(FunctionCallInfo fcinfo, int n,
+						  const char *argument, FpArgsSign sign)
+{
+	if (PG_ARGISNULL(n))
+		null_argument(argument);
+	return fp_args_interval(fcinfo, n, argument, sign);
+}
+
 /*
  * Not in the session's IntervalStyle, which another session would misread.
  */
@@ -180,15 +188,19 @@ fp_args_interval_text(const Interval *interval)
 List *
 fp_args_text_array(FunctionCallInfo fcinfo, int n, const char *argument)
 {
+	return PG_ARGISNULL(n) ? NIL :
+		fp_args_texts(PG_GETARG_ARRAYTYPE_P(n), argument);
+}
+
+List *
+fp_args_texts(const ArrayType *array, const char *argument)
+{
 	Datum	   *elements;
 	bool	   *nulls;
 	int			count;
 	List	   *result = NIL;
 
-	if (PG_ARGISNULL(n))
-		return NIL;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false,
+	deconstruct_array(unconstify(ArrayType *, array), TEXTOID, -1, false,
 					  TYPALIGN_INT, &elements, &nulls, &count);
 	for (int i = 0; i < count; i++)
 	{
@@ -200,6 +212,27 @@ fp_args_text_array(FunctionCallInfo fcinfo, int n, const char *argument)
 		result = lappend(result, TextDatumGetCString(elements[i]));
 	}
 	return result;
+}
+
+List *
+fp_args_names(List *names)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	list_sort(names, fp_args_compare_names);
+	foreach(lc, names)
+	{
+		if (result == NIL || strcmp(llast(result), lfirst(lc)) != 0)
+			result = lappend(result, lfirst(lc));
+	}
+	return result;
+}
+
+int
+fp_args_compare_names(const ListCell *a, const ListCell *b)
+{
+	return strcmp(lfirst(a), lfirst(b));
 }
 
 char *
@@ -216,9 +249,28 @@ fp_args_conf(FunctionCallInfo fcinfo, int n)
 	if (!JB_ROOT_IS_OBJECT(conf))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid conf \"%s\"", shortened(text)),
+				 errmsg("invalid conf \"%s\"", fp_args_shortened(text)),
 				 errhint("Give a JSON object, such as {\"full\": true}.")));
 	return text;
+}
+
+Jsonb *
+fp_args_required_object(FunctionCallInfo fcinfo, int n, const char *argument)
+{
+	Jsonb	   *object;
+
+	if (PG_ARGISNULL(n))
+		null_argument(argument);
+
+	object = PG_GETARG_JSONB_P(n);
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s \"%s\"", argument,
+						fp_args_shortened(JsonbToCString(NULL, &object->root,
+														 VARSIZE(object)))),
+				 errhint("Give a JSON object.")));
+	return object;
 }
 
 /*
@@ -307,6 +359,51 @@ fp_args_name_list(List *names, int limit)
 	return text.data;
 }
 
+char *
+fp_args_shortened(const char *text)
+{
+	int			length = strlen(text);
+	int			shown = pg_mbcharcliplen(text, length, SHOWN_CHARS);
+
+	return shown == length ? pstrdup(text) : psprintf("%.*s...", shown, text);
+}
+
+bool
+fp_args_is_equal_text(const char *a, const char *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return strcmp(a, b) == 0;
+}
+
+/*
+ * Not as core compares intervals: a day is not 24 hours, where the clocks are
+ * changed.
+ */
+bool
+fp_args_is_equal_interval(const Interval *a, const Interval *b)
+{
+	if (a == NULL || b == NULL)
+		return a == b;
+	return a->month == b->month && a->day == b->day && a->time == b->time;
+}
+
+bool
+fp_args_is_equal_list(List *a, List *b)
+{
+	ListCell   *la;
+	ListCell   *lb;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(la, a, lb, b)
+	{
+		if (strcmp(lfirst(la), lfirst(lb)) != 0)
+			return false;
+	}
+	return true;
+}
+
 static void
 null_argument(const char *argument)
 {
@@ -344,13 +441,4 @@ has_control_character(const char *text)
 			return true;
 	}
 	return false;
-}
-
-static char *
-shortened(const char *text)
-{
-	int			length = strlen(text);
-	int			shown = pg_mbcharcliplen(text, length, SHOWN_CHARS);
-
-	return shown == length ? pstrdup(text) : psprintf("%.*s...", shown, text);
 }

@@ -14,7 +14,18 @@
 
 #include "fmgr.h"
 #include "nodes/pg_list.h"
+#include "utils/array.h"
+#include "utils/jsonb.h"
 #include "utils/timestamp.h"
+
+/* An argument of an SQL function: what documents know of it. */
+typedef struct FpArgument
+{
+	const char *name;
+	Oid			type;
+	const char *default_value;	/* as jsonb text, for those that are kept as
+								 * they are; NULL: none */
+} FpArgument;
 
 /* what an interval argument may be */
 typedef enum FpArgsSign
@@ -51,6 +62,10 @@ extern int	fp_args_required_int(FunctionCallInfo fcinfo, int n,
 /* NULL for NULL */
 extern Interval *fp_args_interval(FunctionCallInfo fcinfo, int n,
 								  const char *argument, FpArgsSign sign);
+/* NULL is an error */
+extern Interval *fp_args_required_interval(FunctionCallInfo fcinfo, int n,
+										   const char *argument,
+										   FpArgsSign sign);
 /* as flowpg keeps intervals inside jsonb */
 extern char *fp_args_interval_text(const Interval *interval);
 
@@ -61,8 +76,19 @@ extern char *fp_args_interval_text(const Interval *interval);
 extern List *fp_args_text_array(FunctionCallInfo fcinfo, int n,
 								const char *argument);
 
+/* the same for an array that comes another way */
+extern List *fp_args_texts(const ArrayType *array, const char *argument);
+
+/* names in the order of bytes, each once; sorts the List that is given */
+extern List *fp_args_names(List *names);
+/* that order, for list_sort */
+extern int	fp_args_compare_names(const ListCell *a, const ListCell *b);
+
 /* a run's conf, an object of jsonb, as text; NULL for NULL */
 extern char *fp_args_conf(FunctionCallInfo fcinfo, int n);
+/* an object of jsonb; NULL is an error */
+extern Jsonb *fp_args_required_object(FunctionCallInfo fcinfo, int n,
+									  const char *argument);
 
 /* a role that there is; NULL is an error */
 extern Oid	fp_args_role(FunctionCallInfo fcinfo, int n,
@@ -76,5 +102,13 @@ extern Timestamp fp_args_local_time(TimestampTz at, const char *timezone);
 
 /* a list of names for errors: "a", "b", and 3 more */
 extern char *fp_args_name_list(List *names, int limit);
+/* a value for errors: its beginning, where it is long */
+extern char *fp_args_shortened(const char *text);
+
+/* whether two values are the same; either may be NULL */
+extern bool fp_args_is_equal_text(const char *a, const char *b);
+extern bool fp_args_is_equal_interval(const Interval *a, const Interval *b);
+/* the same for two Lists of char *, in the same order */
+extern bool fp_args_is_equal_list(List *a, List *b);
 
 #endif							/* FLOWPG_ARGS_H */

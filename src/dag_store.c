@@ -65,13 +65,23 @@ static FpStatement set_progress = {
 	SPI_OK_INSERT, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 };
 
+/* what keep_definition reads */
+#define DEFINITION_COLUMNS \
+	"owner, schedule, timezone, start_date, start_is_given, end_date, " \
+	"catchup, is_paused, depends_on_past, max_active_runs, " \
+	"max_active_tasks, retries, retry_delay, retry_exponential_backoff, " \
+	"max_retry_delay, execution_timeout, dagrun_timeout, priority, " \
+	"on_success, on_failure, description, tags, search_path, created_at, " \
+	"version "
+
 static FpStatement lock_dag = {
-	"SELECT owner, schedule, timezone, start_date, start_is_given, end_date,"
-	" catchup, is_paused, depends_on_past, max_active_runs, max_active_tasks,"
-	" retries, retry_delay, retry_exponential_backoff, max_retry_delay,"
-	" execution_timeout, dagrun_timeout, priority, on_success, on_failure,"
-	" description, tags, search_path, created_at "
+	"SELECT " DEFINITION_COLUMNS
 	"FROM flow.dag WHERE dag_id = $1 FOR NO KEY UPDATE",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
+static FpStatement get_definition = {
+	"SELECT " DEFINITION_COLUMNS "FROM flow.dag WHERE dag_id = $1",
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
@@ -170,6 +180,7 @@ static FpStatement last_run_id = {
 	SPI_OK_SELECT, 0, {0}
 };
 
+static FpDagDef *read_definition(FpStatement *statement, const char *dag_id);
 static void definition_args(FpStoreArgs *args, const FpDagDef *def);
 static FpDagRow *read_dag_row(const FpRow *row);
 static void keep_dag_row(const FpRow *row, void *arg);
@@ -279,14 +290,13 @@ fp_dag_store_set_progress(const char *dag_id, TimestampTz last_start,
 FpDagDef *
 fp_dag_store_lock(const char *dag_id)
 {
-	FpStoreArgs args = {0};
-	FpDagDef   *result = NULL;
+	return read_definition(&lock_dag, dag_id);
+}
 
-	fp_store_args_add_text(&args, dag_id);
-	fp_store_execute(&lock_dag, &args, keep_definition, &result);
-	if (result != NULL)
-		result->dag_id = pstrdup(dag_id);
-	return result;
+FpDagDef *
+fp_dag_store_definition(const char *dag_id)
+{
+	return read_definition(&get_definition, dag_id);
 }
 
 bool
@@ -372,6 +382,19 @@ fp_dag_store_last_run_id(void)
 	int64		result = 0;
 
 	fp_store_execute(&last_run_id, &args, fp_store_keep_int64, &result);
+	return result;
+}
+
+static FpDagDef *
+read_definition(FpStatement *statement, const char *dag_id)
+{
+	FpStoreArgs args = {0};
+	FpDagDef   *result = NULL;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(statement, &args, keep_definition, &result);
+	if (result != NULL)
+		result->dag_id = pstrdup(dag_id);
 	return result;
 }
 
@@ -461,7 +484,7 @@ append_dag_row(const FpRow *row, void *arg)
 }
 
 /*
- * In the order of lock_dag's columns.
+ * In the order of DEFINITION_COLUMNS.
  */
 static void
 keep_definition(const FpRow *row, void *arg)
@@ -493,6 +516,7 @@ keep_definition(const FpRow *row, void *arg)
 	def->tags = row_array(row, ++column);
 	def->search_path = fp_row_text(row, ++column);
 	def->created_at = fp_row_timestamptz(row, ++column, DT_NOBEGIN);
+	def->version = fp_row_int32(row, ++column);
 	*(FpDagDef **) arg = def;
 }
 

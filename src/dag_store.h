@@ -105,6 +105,7 @@ typedef struct FpDagDef
 	const ArrayType *tags;
 	const char *search_path;
 	TimestampTz created_at;		/* read only */
+	int			version;		/* read only */
 } FpDagDef;
 
 /*
@@ -113,6 +114,9 @@ typedef struct FpDagDef
  * other.  NULL: there is no such DAG.
  */
 extern FpDagDef *fp_dag_store_lock(const char *dag_id);
+
+/* the same without the lock, for looking at it */
+extern FpDagDef *fp_dag_store_definition(const char *dag_id);
 
 /*
  * Writes a new DAG.  False: there is one of this name already (another

@@ -3,8 +3,9 @@
  * jsonb_util.h
  *	  Objects of jsonb, written key by key, and single values as text.
  *
- * Results are palloc'd in the current memory context; a value that was got
- * points into its object.
+ * Results are palloc'd in the current memory context.  What is pushed is not
+ * copied before the object is complete; a value that was got points into its
+ * object.
  *
  *-------------------------------------------------------------------------
  */

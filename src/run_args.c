@@ -7,8 +7,10 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/jsonb.h"
 
+#include "dag_rights.h"
 #include "run_args.h"
 
 int64
@@ -39,4 +41,30 @@ fp_run_args_conf(FunctionCallInfo fcinfo, int n)
 				 errmsg("invalid conf \"%s\"", text),
 				 errhint("Give a JSON object, such as {\"full\": true}.")));
 	return JB_ROOT_COUNT(conf) == 0 ? NULL : text;
+}
+
+/*
+ * Of a DAG that is gone, nobody knows whose the runs were.
+ */
+FpRunRow *
+fp_run_args_run(FunctionCallInfo fcinfo, int n)
+{
+	int64		run_id = fp_run_args_id(fcinfo, n, "run_id");
+	FpRunRow   *run = fp_run_store_get(run_id);
+	FpDagRow   *dag = run != NULL ? fp_dag_store_get(run->dag_id) : NULL;
+
+	if (run == NULL ||
+		(dag != NULL ? !fp_dag_rights_may_see(GetUserId(), dag->owner) :
+		 !superuser()))
+		fp_run_args_no_such_run(run_id);
+	return run;
+}
+
+void
+fp_run_args_no_such_run(int64 run_id)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("run " INT64_FORMAT " does not exist", run_id),
+			 errhint("flow.run_status lists the runs.")));
 }

@@ -10,6 +10,9 @@
 
 #include "fmgr.h"
 
+#include "compat.h"
+#include "run_store.h"
+
 /* a run_id or backfill_id; NULL is an error */
 extern int64 fp_run_args_id(FunctionCallInfo fcinfo, int n,
 							const char *argument);
@@ -19,5 +22,12 @@ extern int64 fp_run_args_id(FunctionCallInfo fcinfo, int n,
  * object is an error.
  */
 extern char *fp_run_args_conf(FunctionCallInfo fcinfo, int n);
+
+/*
+ * The run that a run_id names.  ERROR: there is none that the current user
+ * may see, or NULL.
+ */
+extern FpRunRow *fp_run_args_run(FunctionCallInfo fcinfo, int n);
+pg_noreturn extern void fp_run_args_no_such_run(int64 run_id);
 
 #endif							/* FLOWPG_RUN_ARGS_H */

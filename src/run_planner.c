@@ -104,8 +104,11 @@ static bool is_covered_by(const CascadeDag *reached, const char *asis_dag,
 static bool has_word(const CascadeDag *dag, const CascadeDag *reached,
 					 const char *asis_dag, const FpInterval *interval);
 static bool speaks_by_date(Cascade *cascade, const char *dag_id);
+static List *dependent_runs(CascadeDag *dag);
+static List *runs_ending(List *runs, const CascadeDag *dag, DateADT date);
 static List *merge_adjacent(List *intervals);
 static int	compare_intervals(const ListCell *a, const ListCell *b);
+static int	compare_runs(const ListCell *a, const ListCell *b);
 static bool read_minutes(const char **text, int *minutes);
 
 
@@ -320,6 +323,66 @@ fp_run_planner_cascade(const FpDagRow *dag, List *planned_runs,
 			plan_dag(&cascade, reached);
 	}
 	return cascade.result;
+}
+
+List *
+fp_run_planner_dependent_runs(const FpDagRow *dag, List *runs,
+							  TimestampTz now)
+{
+	Cascade		cascade = {0};
+	CascadeDag *root;
+	List	   *order;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	cascade.now = now;
+	root = find_dag(&cascade, dag->dag_id);
+	foreach(cell, runs)
+	{
+		const FpRunRow *run = lfirst(cell);
+
+		root->intervals = add_interval(root->intervals,
+									   run->data_interval_start,
+									   run->data_interval_end);
+	}
+	list_sort(root->intervals, compare_intervals);
+	root->ranges = merge_adjacent(root->intervals);
+
+	reach_dags(&cascade);
+	order = order_dags(&cascade);
+	foreach(cell, order)
+	{
+		CascadeDag *reached = lfirst(cell);
+
+		if (reached != root && reached->row != NULL)
+			result = list_concat(result, dependent_runs(reached));
+	}
+	return result;
+}
+
+FpInterval
+fp_run_planner_interval_to_trigger(const FpDagRow *dag, bool has_logical_date,
+								   TimestampTz logical_date, TimestampTz now)
+{
+	FpSchedule *schedule = fp_run_planner_effective_schedule(dag->dag_id, now);
+	FpInterval	result;
+
+	if (schedule == NULL || (schedule->kind != FP_SCHEDULE_CRON &&
+							 schedule->kind != FP_SCHEDULE_INTERVAL))
+	{
+		result.start = result.end = has_logical_date ? logical_date : now;
+		return result;
+	}
+
+	if (has_logical_date ?
+		!fp_schedule_containing(schedule, logical_date, &result) :
+		!fp_schedule_latest_complete(schedule, now, &result))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("the schedule of dag \"%s\" has no interval there",
+						dag->dag_id),
+				 errhint("Give another logical_date.")));
+	return result;
 }
 
 /*
@@ -1064,6 +1127,83 @@ speaks_by_date(Cascade *cascade, const char *dag_id)
 }
 
 /*
+ * The runs of a DAG that what it waits for, and is run, bears on, in order of
+ * time; the DAG's own intervals are set to theirs.
+ */
+static List *
+dependent_runs(CascadeDag *dag)
+{
+	List	   *touched = NIL;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, dag->asis)
+	{
+		CascadeDag *asis = lfirst(cell);
+		ListCell   *interval_cell;
+
+		if (asis->speaks_by_date)
+		{
+			foreach(interval_cell, asis->intervals)
+			{
+				const FpInterval *interval = lfirst(interval_cell);
+
+				touched = runs_ending(touched, dag,
+									  fp_run_planner_date_of(interval->end,
+															 asis->row->timezone));
+			}
+			continue;
+		}
+		foreach(interval_cell, asis->ranges)
+		{
+			const FpInterval *range = lfirst(interval_cell);
+
+			touched = list_concat(touched,
+								  fp_run_store_between(dag->dag_id,
+													   range->start,
+													   range->end));
+		}
+	}
+
+	list_sort(touched, compare_runs);
+	foreach(cell, touched)
+	{
+		const FpRunRow *run = lfirst(cell);
+
+		if (result != NIL &&
+			((FpRunRow *) llast(result))->run_id == run->run_id)
+			continue;
+		result = lappend(result, lfirst(cell));
+		dag->intervals = add_interval(dag->intervals,
+									  run->data_interval_start,
+									  run->data_interval_end);
+	}
+	dag->ranges = merge_adjacent(dag->intervals);
+	return result;
+}
+
+/*
+ * Add the runs of a DAG whose intervals end on a date in its timezone.
+ */
+static List *
+runs_ending(List *runs, const CascadeDag *dag, DateADT date)
+{
+	TimestampTz from = fp_run_planner_day_start(date, dag->row->timezone);
+	TimestampTz until = fp_run_planner_day_start(date + 1,
+												 dag->row->timezone);
+	ListCell   *cell;
+
+	foreach(cell, fp_run_store_between(dag->dag_id, from - 1, until))
+	{
+		const FpRunRow *run = lfirst(cell);
+
+		if (run->data_interval_end >= from && run->data_interval_end < until)
+			runs = lappend(runs, lfirst(cell));
+	}
+	return runs;
+}
+
+/*
  * What sorted intervals cover, as the fewest.
  */
 static List *
@@ -1096,6 +1236,19 @@ compare_intervals(const ListCell *a, const ListCell *b)
 
 	if (left->start != right->start)
 		return left->start < right->start ? -1 : 1;
+	return 0;
+}
+
+static int
+compare_runs(const ListCell *a, const ListCell *b)
+{
+	const FpRunRow *left = lfirst(a);
+	const FpRunRow *right = lfirst(b);
+
+	if (left->logical_date != right->logical_date)
+		return left->logical_date < right->logical_date ? -1 : 1;
+	if (left->run_id != right->run_id)
+		return left->run_id < right->run_id ? -1 : 1;
 	return 0;
 }
 

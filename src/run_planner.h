@@ -103,4 +103,23 @@ extern List *fp_run_planner_backfill(const FpDagRow *dag,
 extern List *fp_run_planner_cascade(const FpDagRow *dag, List *planned_runs,
 									TimestampTz now);
 
+/*
+ * The runs of the DAGs that depend on this one, directly or not, on whose
+ * intervals these runs of it (FpRunRow *) bear, as a List of FpRunRow *:
+ * those of one DAG after those of all that it waits for, each in order of
+ * time.  Runs that do not stand for an interval are left out.
+ */
+extern List *fp_run_planner_dependent_runs(const FpDagRow *dag, List *runs,
+										   TimestampTz now);
+
+/*
+ * The interval of a run that is asked for by hand: the one that contains the
+ * moment, or the latest complete one; where the DAG has no intervals, the
+ * empty one at the moment, or now.
+ */
+extern FpInterval fp_run_planner_interval_to_trigger(const FpDagRow *dag,
+													 bool has_logical_date,
+													 TimestampTz logical_date,
+													 TimestampTz now);
+
 #endif							/* FLOWPG_RUN_PLANNER_H */

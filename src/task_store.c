@@ -18,7 +18,7 @@
 #include "store_args.h"
 #include "task_store.h"
 
-/* The two lists that fp_task_store_edges_above fills. */
+/* The two lists that a walk along edges fills. */
 typedef struct EdgeLists
 {
 	List	   *upstream;
@@ -121,7 +121,34 @@ static FpStatement count_downstream = {
 	SPI_OK_SELECT, 2, {TEXTOID, TEXTOID}
 };
 
+/* upstream in the order of bytes, as the flow_add_ functions put it */
+static FpStatement list_definitions = {
+	"SELECT t.task_id, t.operator, t.trigger_rule, t.params, t.retries,"
+	" t.retry_delay, t.execution_timeout, t.pool, t.pool_slots,"
+	" t.priority_weight, t.depends_on_past,"
+	" ARRAY(SELECT d.upstream_task_id FROM flow.task_dependency d"
+	" WHERE d.dag_id = t.dag_id AND d.downstream_task_id = t.task_id"
+	" ORDER BY d.upstream_task_id COLLATE \"C\") "
+	"FROM flow.task t WHERE t.dag_id = $1 ORDER BY t.task_id",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
+static FpStatement trigger_edges = {
+	"WITH RECURSIVE below (dag_id) AS ("
+	" SELECT $1"
+	" UNION"
+	" SELECT t.params ->> 'trigger_dag_id' FROM below b"
+	" JOIN flow.task t ON t.dag_id = b.dag_id AND t.operator = 'trigger') "
+	"SELECT DISTINCT t.dag_id, t.params ->> 'trigger_dag_id' "
+	"FROM below b"
+	" JOIN flow.task t ON t.dag_id = b.dag_id AND t.operator = 'trigger' "
+	"ORDER BY 1, 2",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
 static void append_edge(const FpRow *row, void *arg);
+static void append_definition(const FpRow *row, void *arg);
+static Interval *row_interval(const FpRow *row, int column);
 
 
 void
@@ -218,6 +245,32 @@ fp_task_store_edges_above(const char *dag_id, List *task_ids,
 	*downstream = edges.downstream;
 }
 
+List *
+fp_task_store_definitions(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(&list_definitions, &args, append_definition, &result);
+	foreach(lc, result)
+		((FpTaskDef *) lfirst(lc))->dag_id = dag_id;
+	return result;
+}
+
+void
+fp_task_store_trigger_edges(const char *dag_id, List **from, List **to)
+{
+	FpStoreArgs args = {0};
+	EdgeLists	edges = {NIL, NIL};
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(&trigger_edges, &args, append_edge, &edges);
+	*from = edges.upstream;
+	*to = edges.downstream;
+}
+
 bool
 fp_task_store_adds_upstream(const char *dag_id, const char *task_id,
 							List *upstream)
@@ -251,4 +304,46 @@ append_edge(const FpRow *row, void *arg)
 
 	edges->upstream = lappend(edges->upstream, fp_row_text(row, 1));
 	edges->downstream = lappend(edges->downstream, fp_row_text(row, 2));
+}
+
+/*
+ * In the order of list_definitions' columns.
+ */
+static void
+append_definition(const FpRow *row, void *arg)
+{
+	List	  **list = (List **) arg;
+	FpTaskDef  *def = palloc0(sizeof(FpTaskDef));
+	bool		isnull;
+	int			column = 0;
+
+	def->task_id = fp_row_text(row, ++column);
+	def->operator = fp_row_text(row, ++column);
+	def->trigger_rule = fp_row_text(row, ++column);
+	def->params = DatumGetJsonbPCopy(fp_row_datum(row, ++column, &isnull));
+	def->retries = fp_row_is_null(row, ++column) ? -1 :
+		fp_row_int32(row, column);
+	def->retry_delay = row_interval(row, ++column);
+	def->execution_timeout = row_interval(row, ++column);
+	def->pool = fp_row_text(row, ++column);
+	def->pool_slots = fp_row_int32(row, ++column);
+	def->priority_weight = fp_row_int32(row, ++column);
+	def->has_depends_on_past = !fp_row_is_null(row, ++column);
+	def->depends_on_past = fp_row_bool(row, column);
+	def->upstream = fp_row_text_array(row, ++column);
+	*list = lappend(*list, def);
+}
+
+static Interval *
+row_interval(const FpRow *row, int column)
+{
+	bool		isnull;
+	Datum		value = fp_row_datum(row, column, &isnull);
+	Interval   *result;
+
+	if (isnull)
+		return NULL;
+	result = palloc(sizeof(Interval));
+	*result = *DatumGetIntervalP(value);
+	return result;
 }

@@ -57,6 +57,17 @@ extern bool fp_task_store_is_above(const char *dag_id, List *task_ids,
 extern void fp_task_store_edges_above(const char *dag_id, List *task_ids,
 									  List **upstream, List **downstream);
 
+/* the tasks of the DAG, as a List of FpTaskDef *, upstream in order */
+extern List *fp_task_store_definitions(const char *dag_id);
+
+/*
+ * Which DAGs are triggered by tasks of a DAG, and by tasks of these, and so
+ * on, as two Lists of char * of the same length: the nth of from triggers the
+ * nth of to.
+ */
+extern void fp_task_store_trigger_edges(const char *dag_id, List **from,
+										List **to);
+
 /* whether upstream has something that the task does not wait for so far */
 extern bool fp_task_store_adds_upstream(const char *dag_id,
 										const char *task_id, List *upstream);
