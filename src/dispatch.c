@@ -65,7 +65,6 @@ typedef struct Role
 typedef struct Room
 {
 	int			nfree_slots;	/* worker slots that we may still take */
-	int			nfree_lanes;
 } Room;
 
 static HTAB *roles = NULL;
@@ -76,6 +75,7 @@ static Role *find_role(Oid role);
 static void look_at_lanes(FpModel *model, Room *room);
 static int	fair_share(int *nwanted_elsewhere);
 static bool role_has_room(const Role *role, const Room *room);
+static bool reserve_lane(Role *role);
 static void take_room(Role *role, Room *room);
 static int	depth_of(const Role *role);
 static void release_blocked(FpModel *model, const Room *room);
@@ -84,6 +84,7 @@ static bool fits(FpModel *model, FpTask *task, Room *room);
 static void assign(FpModel *model, FpTask *task, FpAttempts *attempts);
 static int	find_lane(Oid role, bool create);
 static void fill_assignment(FpAssignment *assignment, FpTask *task);
+static bool may_start_worker(void);
 static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
 static void settle_orphans(void);
@@ -188,13 +189,10 @@ look_at_lanes(FpModel *model, Room *room)
 	}
 
 	LWLockAcquire(fp_shared->lock, LW_SHARED);
-	room->nfree_lanes = 0;
 	for (int i = 0; i < fp_shared->nlanes; i++)
 	{
 		FpLane	   *lane = &fp_shared->lanes[i];
 
-		if (lane->database == InvalidOid)
-			room->nfree_lanes++;
 		if (lane->database != MyDatabaseId)
 			continue;
 		role = find_role(lane->role);
@@ -270,20 +268,28 @@ role_has_room(const Role *role, const Room *room)
 {
 	int			nworkers = role->nworkers + room->nfree_slots;
 
-	if (role->lane < 0 && room->nfree_lanes == 0)
-		return false;
 	return role->noutstanding < Min(FP_LANE_SIZE, nworkers * depth_of(role));
+}
+
+/*
+ * A role gets its lane when the first task is planned for it, for another
+ * scheduler may plan at the same time.  One that is not used after all is
+ * freed by fp_dispatch_tend_workers.
+ */
+static bool
+reserve_lane(Role *role)
+{
+	if (role->lane >= 0)
+		return true;
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	role->lane = find_lane(role->role, true);
+	LWLockRelease(fp_shared->lock);
+	return role->lane >= 0;
 }
 
 static void
 take_room(Role *role, Room *room)
 {
-	if (role->lane < 0)
-	{
-		/* the lane itself is made when the task is handed over */
-		role->lane = fp_shared->nlanes;
-		room->nfree_lanes--;
-	}
 	role->noutstanding++;
 	if (role->noutstanding > role->nworkers && room->nfree_slots > 0)
 	{
@@ -305,9 +311,7 @@ release_heap(FpModel *model, pairingheap *heap, int n)
 												 pairingheap_first(heap));
 
 		fp_model_take_task(model, task);
-		fp_model_put_task(model, task,
-						  task->run->queue->backfill != NULL
-						  ? &model->ready_backfill : &model->ready);
+		fp_model_put_task(model, task, fp_model_ready_heap(model, task));
 	}
 }
 
@@ -409,7 +413,7 @@ fits(FpModel *model, FpTask *task, Room *room)
 		return false;
 	}
 	role = find_role(fp_model_task_role(task));
-	if (!role_has_room(role, room))
+	if (!role_has_room(role, room) || !reserve_lane(role))
 	{
 		if (role->blocked == NULL)
 		{
@@ -472,9 +476,11 @@ fp_dispatch_hand_over(FpModel *model, List *tasks)
 	foreach(lc, tasks)
 	{
 		FpTask	   *task = lfirst(lc);
-		int			index = find_lane(fp_model_task_role(task), true);
+		int			index = find_lane(fp_model_task_role(task), false);
 		FpLane	   *lane = &fp_shared->lanes[index];
 
+		/* the plan has reserved it; a lane of ours is freed by us alone */
+		Assert(index >= 0);
 		Assert(lane->head - lane->tail < FP_LANE_SIZE);
 		fill_assignment(&lane->ready[lane->head % FP_LANE_SIZE], task);
 		lane->head++;
@@ -523,8 +529,8 @@ fill_assignment(FpAssignment *assignment, FpTask *task)
 }
 
 /*
- * The lane of a role in this database.  The caller holds the lock,
- * exclusively with create; a plan has made sure that there is one.
+ * The lane of a role in this database; -1: it has none (and, with create,
+ * none is free).  The caller holds the lock, exclusively with create.
  */
 static int
 find_lane(Oid role, bool create)
@@ -540,10 +546,8 @@ find_lane(Oid role, bool create)
 		if (free_lane < 0 && lane->database == InvalidOid)
 			free_lane = i;
 	}
-	if (!create)
+	if (!create || free_lane < 0)
 		return -1;
-	if (free_lane < 0)
-		elog(ERROR, "no lane is free");
 	fp_shared->lanes[free_lane].database = MyDatabaseId;
 	fp_shared->lanes[free_lane].role = role;
 	fp_shared->lanes[free_lane].head = 0;
@@ -639,7 +643,7 @@ fp_dispatch_tend_workers(FpModel *model)
 		LWLockRelease(fp_shared->lock);
 
 		nneeded -= nidle;
-		while (nneeded > 0 && start_worker(i, role))
+		while (nneeded > 0 && may_start_worker() && start_worker(i, role))
 			nneeded--;
 		if (nneeded > 0)
 		{
@@ -754,6 +758,26 @@ give_workers_away(void)
 		nown--;
 	}
 	LWLockRelease(fp_shared->lock);
+}
+
+/* A database that has its share takes no more while others wait for some. */
+static bool
+may_start_worker(void)
+{
+	int			nwanted_elsewhere;
+	int			share;
+	int			nown = 0;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	share = fair_share(&nwanted_elsewhere);
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		if (fp_shared->workers[i].state != FP_WORKER_FREE &&
+			fp_shared->workers[i].database == MyDatabaseId)
+			nown++;
+	}
+	LWLockRelease(fp_shared->lock);
+	return nwanted_elsewhere == 0 || nown < share;
 }
 
 static bool

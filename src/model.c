@@ -798,12 +798,18 @@ fp_model_make_ready(FpModel *model, FpTask *task)
 		task->run->nlive++;
 	task->is_rescheduled = task->state == FP_TASK_RUN_UP_FOR_RESCHEDULE;
 	task->state = FP_TASK_RUN_SCHEDULED;
+	fp_model_put_task(model, task, fp_model_ready_heap(model, task));
+}
+
+/* the heap in which the task waits until it is looked at */
+pairingheap *
+fp_model_ready_heap(FpModel *model, const FpTask *task)
+{
 	if (task->crashes >= FP_SUSPECT_CRASHES)
-		fp_model_put_task(model, task, &model->suspects);
-	else if (task->run->queue->backfill != NULL)
-		fp_model_put_task(model, task, &model->ready_backfill);
-	else
-		fp_model_put_task(model, task, &model->ready);
+		return &model->suspects;
+	if (task->run->queue->backfill != NULL)
+		return &model->ready_backfill;
+	return &model->ready;
 }
 
 /* Has the task's previous run looked up, in this cycle's transaction. */

@@ -199,7 +199,7 @@ struct FpBackfill
 
 struct FpPool
 {
-	char		pool[NAMEDATALEN * 4];	/* hash key */
+	char		pool[FP_ID_SIZE];	/* hash key */
 	int			slots;
 	int			used;
 	pairingheap blocked;		/* tasks that wait for slots */
@@ -284,6 +284,7 @@ extern void fp_model_remove_backfill(FpModel *model, FpBackfill *backfill);
 extern void fp_model_put_task(FpModel *model, FpTask *task,
 							  pairingheap *heap);
 extern void fp_model_take_task(FpModel *model, FpTask *task);
+extern pairingheap *fp_model_ready_heap(FpModel *model, const FpTask *task);
 extern void fp_model_make_ready(FpModel *model, FpTask *task);
 extern void fp_model_check_past(FpModel *model, FpTask *task);
 extern void fp_model_forget_past(FpTask *task);

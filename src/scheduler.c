@@ -54,7 +54,7 @@
 #include "spi_util.h"
 
 /* Waits for locks that a session may hold end after this long. */
-#define LOCK_TIMEOUT "1s"
+#define LOCK_TIMEOUT "100ms"
 
 /* After an error the scheduler begins anew after this long. */
 #define ERROR_DELAY_MS 1000
@@ -66,7 +66,7 @@ PGDLLEXPORT void fp_scheduler_main(Datum arg);
 
 static FpDatabaseSlot *slot = NULL;
 static uint32 generation;
-static bool is_installed = false;
+static bool was_installed = false;	/* so said the slot when we took it */
 static MemoryContext cycle_context = NULL;
 
 static void attach(int index);
@@ -139,6 +139,7 @@ attach(int index)
 		slot->is_quiet = false;
 		slot->heartbeat = fp_clock_real();
 		slot->failed_at = fp_clock_real();	/* until we leave in good order */
+		was_installed = slot->is_installed;
 	}
 	LWLockRelease(fp_shared->lock);
 	if (!is_ours)
@@ -170,6 +171,8 @@ detach(int code, Datum arg)
 static void
 connect_to_database(void)
 {
+	bool		is_installed;
+
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	fp_spi_pin_session();
 	fp_spi_pin_lock_timeout(LOCK_TIMEOUT);
@@ -179,7 +182,9 @@ connect_to_database(void)
 	fp_spi_commit_transaction();
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	slot->is_installed = is_installed;
+	/* a CREATE EXTENSION may have been committed since we looked */
+	if (is_installed || was_installed)
+		slot->is_installed = is_installed;
 	/* whatever sessions asked for while nobody was here */
 	pg_atomic_write_u32(&slot->has_requests, 1);
 	LWLockRelease(fp_shared->lock);
@@ -267,6 +272,7 @@ run_protected_cycle(FpModel **model)
 		MemoryContextSwitchTo(cycle_context);
 		EmitErrorReport();
 		message = CopyErrorData()->message;
+		LWLockReleaseAll();		/* an abort does that in a transaction only */
 		AbortCurrentTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(cycle_context);

@@ -26,14 +26,18 @@ static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 
 /* What this session's transaction does at its commit. */
 static bool wake_at_commit = false;
-static bool installed_at_commit = false;
-static bool dropped_at_commit = false;
 static bool probe_at_commit = false;
+
+/* The subtransaction that has done it, as long as it may be rolled back. */
+static SubTransactionId installed_at_commit = InvalidSubTransactionId;
+static SubTransactionId dropped_at_commit = InvalidSubTransactionId;
 
 static Size shared_size(void);
 static void request_shmem(void);
 static void startup_shmem(void);
 static void xact_callback(XactEvent event, void *arg);
+static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+							 SubTransactionId parentSubid, void *arg);
 static void act_at_commit(void);
 
 void
@@ -49,6 +53,7 @@ void
 fp_shmem_register_callbacks(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
 }
 
 void
@@ -72,13 +77,14 @@ void
 fp_shmem_installed_at_commit(void)
 {
 	fp_shmem_require();
-	installed_at_commit = true;
+	installed_at_commit = GetCurrentSubTransactionId();
 }
 
 void
 fp_shmem_dropped_at_commit(void)
 {
-	dropped_at_commit = true;
+	dropped_at_commit = GetCurrentSubTransactionId();
+	installed_at_commit = InvalidSubTransactionId;
 }
 
 void
@@ -252,9 +258,28 @@ xact_callback(XactEvent event, void *arg)
 			return;
 	}
 	wake_at_commit = false;
-	installed_at_commit = false;
-	dropped_at_commit = false;
 	probe_at_commit = false;
+	installed_at_commit = InvalidSubTransactionId;
+	dropped_at_commit = InvalidSubTransactionId;
+}
+
+/* What a subtransaction has done is undone with it. */
+static void
+subxact_callback(SubXactEvent event, SubTransactionId mySubid,
+				 SubTransactionId parentSubid, void *arg)
+{
+	SubTransactionId owner;
+
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		owner = parentSubid;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		owner = InvalidSubTransactionId;
+	else
+		return;
+	if (installed_at_commit == mySubid)
+		installed_at_commit = owner;
+	if (dropped_at_commit == mySubid)
+		dropped_at_commit = owner;
 }
 
 /*
@@ -279,16 +304,11 @@ act_at_commit(void)
 	if (slot != NULL && (wake_at_commit || installed_at_commit ||
 						 dropped_at_commit))
 	{
-		if (installed_at_commit)
-		{
-			slot->is_installed = true;
-			slot->must_stop = false;
-		}
-		else if (dropped_at_commit)
-		{
-			slot->is_installed = false;
-			slot->must_stop = true;
-		}
+		/* one that was dropped and made anew gets a new scheduler */
+		if (dropped_at_commit)
+			slot->must_stop = slot->scheduler_pid != 0;
+		if (installed_at_commit || dropped_at_commit)
+			slot->is_installed = installed_at_commit != InvalidSubTransactionId;
 		slot->is_quiet = false;
 		pg_atomic_write_u32(&slot->has_requests, 1);
 		scheduler_latch = slot->scheduler_latch;
