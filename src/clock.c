@@ -26,10 +26,10 @@ fp_clock_now(void)
 		TimestampTz simulated;
 
 		simulated = (TimestampTz) pg_atomic_read_u64(&fp_shared->simulated_now);
-		if (simulated != 0)
+		if (simulated != DT_NOBEGIN)
 			return simulated;
 	}
-	else if (fp_simulated_now != 0)
+	else if (fp_simulated_now != DT_NOBEGIN)
 		return fp_simulated_now;
 	return GetCurrentTimestamp();
 }
@@ -44,7 +44,7 @@ bool
 fp_clock_is_simulated(void)
 {
 	return fp_shared != NULL &&
-		pg_atomic_read_u64(&fp_shared->simulated_now) != 0;
+		(TimestampTz) pg_atomic_read_u64(&fp_shared->simulated_now) != DT_NOBEGIN;
 }
 
 void

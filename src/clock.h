@@ -18,7 +18,7 @@ extern TimestampTz fp_clock_real(void);
 
 extern bool fp_clock_is_simulated(void);
 
-/* publish a simulated time to all processes; 0 goes back to real time */
+/* publish a simulated time to all processes; DT_NOBEGIN: the real time */
 extern void fp_clock_publish(TimestampTz now);
 
 #endif							/* FLOWPG_CLOCK_H */

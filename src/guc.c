@@ -30,7 +30,7 @@ int			fp_max_active_tasks_per_dag = 16;
 int			fp_max_workers = 8;
 char	   *fp_timezone = NULL;
 int			fp_worker_idle_timeout = 60000;
-TimestampTz fp_simulated_now = 0;
+TimestampTz fp_simulated_now = DT_NOBEGIN;
 
 static char *simulated_now_string = NULL;
 
@@ -82,7 +82,7 @@ fp_guc_define(void)
 							PGC_SIGHUP, GUC_UNIT_MIN, NULL, NULL, NULL);
 	DefineCustomEnumVariable("flowpg.log_min_level",
 							 "Least level of flowpg's own messages that the server log gets.",
-							 NULL,
+							 "debug also logs each run that starts or succeeds.",
 							 &fp_log_min_level, LOG, log_level_options,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("flowpg.max_active_runs_per_dag",
@@ -176,7 +176,7 @@ invalid:
 static void
 assign_simulated_now(const char *newval, void *extra)
 {
-	fp_simulated_now = extra != NULL ? *(TimestampTz *) extra : 0;
+	fp_simulated_now = extra != NULL ? *(TimestampTz *) extra : DT_NOBEGIN;
 }
 
 static bool

@@ -24,10 +24,13 @@ extern char *fp_timezone;
 extern int	fp_worker_idle_timeout; /* ms */
 
 /*
- * flowpg.simulated_now as this process read it; 0 where the setting is empty.
- * Decisions ask clock.c, not this.
+ * flowpg.simulated_now as this process read it; DT_NOBEGIN where the setting
+ * is empty.  Decisions ask clock.c, not this.
  */
 extern TimestampTz fp_simulated_now;
+
+/* whether flowpg.log_min_level lets messages of this level into the log */
+#define fp_guc_logs(level) ((level) >= fp_log_min_level)
 
 extern void fp_guc_define(void);
 

@@ -65,6 +65,7 @@ static DatabaseList known;		/* looked at, or on their way */
 static DatabaseList to_probe;	/* still to be looked at */
 static BackgroundWorkerHandle *handles[FP_MAX_DATABASES];
 static bool has_warned_of_shortage = false;
+static bool has_warned_of_slots = false;
 
 static void detach(int code, Datum arg);
 static void publish_simulated_now(bool at_start);
@@ -128,7 +129,7 @@ detach(int code, Datum arg)
 static void
 publish_simulated_now(bool at_start)
 {
-	static TimestampTz published = 0;
+	static TimestampTz published = DT_NOBEGIN;
 
 	if (at_start)
 		published = fp_simulated_now;
@@ -282,6 +283,14 @@ start_schedulers(void)
 			is_new = slot != NULL;
 		}
 		LWLockRelease(fp_shared->lock);
+		if (slot == NULL && !has_warned_of_slots)
+		{
+			ereport(WARNING,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("flowpg does not run in database %u: more than %d databases have it",
+							database, FP_MAX_DATABASES)));
+			has_warned_of_slots = true;
+		}
 		if (!is_new)
 			continue;
 		if (!start_scheduler(slot - fp_shared->databases))

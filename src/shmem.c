@@ -220,7 +220,8 @@ startup_shmem(void)
 		space += MAXALIGN(mul_size(sizeof(FpLane), fp_max_workers));
 		fp_shared->workers = (FpWorkerSlot *) space;
 		pg_atomic_init_u64(&fp_shared->next_token, 1);
-		pg_atomic_init_u64(&fp_shared->simulated_now, fp_simulated_now);
+		pg_atomic_init_u64(&fp_shared->simulated_now,
+						   (uint64) fp_simulated_now);
 		for (int i = 0; i < FP_MAX_DATABASES; i++)
 			pg_atomic_init_u32(&fp_shared->databases[i].has_requests, 0);
 		for (int i = 0; i < fp_shared->nworkers; i++)

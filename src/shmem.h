@@ -161,7 +161,7 @@ typedef struct FpShared
 	Latch	   *launcher_latch;
 	bool		must_probe;		/* there may be databases not yet looked at */
 	pg_atomic_uint64 next_token;
-	pg_atomic_uint64 simulated_now; /* 0: real time */
+	pg_atomic_uint64 simulated_now; /* DT_NOBEGIN: real time */
 	FpDatabaseSlot databases[FP_MAX_DATABASES];
 	int			nworkers;		/* slots in workers[], flowpg.max_workers */
 	int			nlanes;

@@ -124,6 +124,13 @@ extern void fp_spi_free_user(FpPlan *plan);
 extern void fp_spi_free_user_plans(void);
 
 /*
+ * Runs work in a subtransaction.  False: a lock that it needs could not be had
+ * in time (lock_timeout), and what it has done is undone; other errors are
+ * raised.  What it leaves in memory besides is the caller's to put right.
+ */
+extern bool fp_spi_try(void (*work) (void *arg), void *arg);
+
+/*
  * Begin and end of a transaction of a background process: timestamps are
  * right, activity is reported.  activity NULL reports none.  Between the two
  * the current memory context is the transaction's, afterwards again the one
