@@ -31,6 +31,7 @@
 #include "catalog/pg_class.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -455,9 +456,13 @@ begin_transaction(UpsertRun *self, MemoryContext context)
 	char	   *activity;
 
 	MemoryContextSwitchTo(self->page_context);
-	activity = self->shape == NULL ? "upsert" :
-		psprintf("upsert into %s, page " INT64_FORMAT,
-				 self->shape->target_name, self->progress.pages + 1);
+	/* in a worker, debug_query_string names the task */
+	activity = psprintf("%s", debug_query_string != NULL
+						? debug_query_string : "upsert");
+	if (self->shape != NULL)
+		activity = psprintf("%s into %s, page " INT64_FORMAT, activity,
+							self->shape->target_name,
+							self->progress.pages + 1);
 
 	MemoryContextSwitchTo(self->context);
 	fp_spi_begin_transaction(activity);
