@@ -28,11 +28,16 @@ static FpSchedule *effective_schedule(FpModel *model, FpDag *dag);
 static bool speaks_by_date(FpModel *model, const char *asis_dag);
 static bool is_interval_satisfied(FpModel *model, FpDag *tobe,
 								  TimestampTz start, TimestampTz end);
+static void wake_waiting(FpModel *model, FpDag *dag, bool by_end,
+						 TimestampTz from, TimestampTz until);
+static void ends_on(const FpDag *dag, DateADT date, TimestampTz *from,
+					TimestampTz *until);
 static void set_off(FpModel *model, FpDag *tobe, TimestampTz from,
-					TimestampTz until);
-static void set_off_by_date(FpModel *model, FpDag *tobe, DateADT date);
-static void make_run(FpModel *model, FpDag *tobe, TimestampTz start,
-					 TimestampTz end);
+					TimestampTz until, List **made);
+static void set_off_by_date(FpModel *model, FpDag *tobe, DateADT date,
+							List **made);
+static void make_run(FpDag *tobe, TimestampTz start, TimestampTz end,
+					 List **made);
 static DateADT date_in_zone(TimestampTz at, const char *timezone);
 
 bool
@@ -48,7 +53,7 @@ fp_link_is_satisfied(FpModel *model, FpRun *run)
 }
 
 void
-fp_link_succeeded(FpModel *model, FpRun *run)
+fp_link_record_success(FpModel *model, FpRun *run, List **made)
 {
 	FpDag	   *dag = run->dag;
 	DateADT		date;
@@ -68,12 +73,44 @@ fp_link_succeeded(FpModel *model, FpRun *run)
 	{
 		FpDag	   *tobe = lfirst(lc);
 
-		fp_link_wake_waiting(model, tobe);
 		if (by_date)
-			set_off_by_date(model, tobe, date);
+			set_off_by_date(model, tobe, date, made);
 		else
 			set_off(model, tobe, run->data_interval_start,
-					run->data_interval_end);
+					run->data_interval_end, made);
+	}
+}
+
+void
+fp_link_enter(FpModel *model, List *made)
+{
+	ListCell   *lc;
+
+	foreach(lc, made)
+		fp_model_enqueue_run(model, fp_model_add_run(model, lfirst(lc), 0),
+							 false);
+}
+
+void
+fp_link_wake_tobe(FpModel *model, FpRun *run)
+{
+	FpDag	   *dag = run->dag;
+	bool		by_date;
+	ListCell   *lc;
+
+	if (dag->row == NULL || fp_model_tobe(model, dag->dag_id) == NIL)
+		return;
+	by_date = speaks_by_date(model, dag->dag_id);
+	foreach(lc, fp_model_tobe(model, dag->dag_id))
+	{
+		FpDag	   *tobe = lfirst(lc);
+		TimestampTz from = run->data_interval_start;
+		TimestampTz until = run->data_interval_end;
+
+		if (by_date && tobe->row != NULL)
+			ends_on(tobe, date_in_zone(run->data_interval_end,
+									   dag->row->timezone), &from, &until);
+		wake_waiting(model, tobe, by_date, from, until);
 	}
 }
 
@@ -85,10 +122,16 @@ fp_link_word(FpModel *model, const char *asis_dag, DateADT date)
 	foreach(lc, fp_model_tobe(model, asis_dag))
 	{
 		FpDag	   *tobe = lfirst(lc);
+		TimestampTz from;
+		TimestampTz until;
+		List	   *made = NIL;
 
-		fp_link_wake_waiting(model, tobe);
-		if (speaks_by_date(model, asis_dag))
-			set_off_by_date(model, tobe, date);
+		if (tobe->row == NULL || !speaks_by_date(model, asis_dag))
+			continue;
+		ends_on(tobe, date, &from, &until);
+		wake_waiting(model, tobe, true, from, until);
+		set_off_by_date(model, tobe, date, &made);
+		fp_link_enter(model, made);
 	}
 }
 
@@ -97,10 +140,13 @@ fp_link_catch_up(FpModel *model, FpDag *dag)
 {
 	ListCell   *lc;
 	ListCell   *lr;
+	List	   *made = NIL;
 	TimestampTz since = dag->row->paused_at;
 
-	if (dag->row->schedule != NULL || since == DT_NOBEGIN)
+	if (dag->row->schedule != NULL || since == DT_NOBEGIN ||
+		since == dag->caught_up_since)
 		return;
+	dag->caught_up_since = since;
 	foreach(lc, dag->row->asis_dags)
 	{
 		char	   *asis_dag = lfirst(lc);
@@ -116,16 +162,29 @@ fp_link_catch_up(FpModel *model, FpDag *dag)
 			if (by_date)
 				set_off_by_date(model, dag,
 								date_in_zone(row->data_interval_end,
-											 dag->row->timezone));
+											 dag->row->timezone), &made);
 			else
 				set_off(model, dag, row->data_interval_start,
-						row->data_interval_end);
+						row->data_interval_end, &made);
 		}
 	}
+	fp_link_enter(model, made);
 }
 
 void
 fp_link_wake_waiting(FpModel *model, FpDag *dag)
+{
+	wake_waiting(model, dag, false, DT_NOBEGIN, DT_NOEND);
+}
+
+/*
+ * Of the runs of a DAG that wait, those whose interval overlaps [from, until),
+ * or with by_end those that end in it: whether they may go on has to be looked
+ * up, so others are not asked.
+ */
+static void
+wake_waiting(FpModel *model, FpDag *dag, bool by_end, TimestampTz from,
+			 TimestampTz until)
 {
 	dlist_iter	queues;
 	dlist_mutable_iter runs;
@@ -138,12 +197,26 @@ fp_link_wake_waiting(FpModel *model, FpDag *dag)
 		{
 			FpRun	   *run = dlist_container(FpRun, waiting_node, runs.cur);
 
+			if (by_end
+				? (run->data_interval_end < from ||
+				   run->data_interval_end >= until)
+				: (run->data_interval_end < from ||
+				   run->data_interval_start >= until))
+				continue;
 			if (!fp_link_is_satisfied(model, run))
 				continue;
 			fp_model_dequeue_run(run);
 			fp_model_enqueue_run(model, run, false);
 		}
 	}
+}
+
+/* The date as a span of time in the DAG's timezone. */
+static void
+ends_on(const FpDag *dag, DateADT date, TimestampTz *from, TimestampTz *until)
+{
+	*from = fp_run_planner_day_start(date, dag->row->timezone);
+	*until = fp_run_planner_day_start(date + 1, dag->row->timezone);
 }
 
 /*
@@ -205,7 +278,8 @@ is_interval_satisfied(FpModel *model, FpDag *tobe, TimestampTz start,
  * allows.
  */
 static void
-set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until)
+set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until,
+		List **made)
 {
 	FpSchedule *schedule;
 	FpInterval	interval;
@@ -219,7 +293,7 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until)
 	if (schedule->kind == FP_SCHEDULE_CONTINUOUS)
 	{
 		if (is_interval_satisfied(model, tobe, from, until))
-			make_run(model, tobe, from, until);
+			make_run(tobe, from, until, made);
 		return;
 	}
 	if (!fp_schedule_containing(schedule, from, &interval) &&
@@ -228,7 +302,7 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until)
 	while (interval.start < until)
 	{
 		if (is_interval_satisfied(model, tobe, interval.start, interval.end))
-			make_run(model, tobe, interval.start, interval.end);
+			make_run(tobe, interval.start, interval.end, made);
 		if (!fp_schedule_after(schedule, interval.start, &interval))
 			break;
 	}
@@ -239,7 +313,7 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until)
  * or, where nothing gives intervals, the day before it.
  */
 static void
-set_off_by_date(FpModel *model, FpDag *tobe, DateADT date)
+set_off_by_date(FpModel *model, FpDag *tobe, DateADT date, List **made)
 {
 	FpSchedule *schedule;
 	FpInterval	interval;
@@ -258,7 +332,7 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date)
 												  tobe->row->timezone);
 		interval.end = day_start;
 		if (is_interval_satisfied(model, tobe, interval.start, interval.end))
-			make_run(model, tobe, interval.start, interval.end);
+			make_run(tobe, interval.start, interval.end, made);
 		return;
 	}
 	if (schedule->kind == FP_SCHEDULE_CONTINUOUS ||
@@ -268,42 +342,51 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date)
 	{
 		if (interval.end >= day_start &&
 			is_interval_satisfied(model, tobe, interval.start, interval.end))
-			make_run(model, tobe, interval.start, interval.end);
+			make_run(tobe, interval.start, interval.end, made);
 		if (!fp_schedule_after(schedule, interval.start, &interval))
 			break;
 	}
 }
 
+/*
+ * Inserts a run, if none stands for the interval.  It is entered into memory
+ * afterwards.
+ */
 static void
-make_run(FpModel *model, FpDag *tobe, TimestampTz start, TimestampTz end)
+make_run(FpDag *tobe, TimestampTz start, TimestampTz end, List **made)
 {
-	FpRunRow	row;
+	FpRunRow   *row;
 
 	if (tobe->row->start_is_given && start < tobe->row->start_date)
 		return;
 	if (start > fp_dag_last_start(tobe->row))
 		return;
 
-	memset(&row, 0, sizeof(row));
-	row.dag_id = tobe->dag_id;
-	row.run_type = FP_RUN_TRIGGERED;
-	row.state = FP_RUN_QUEUED;
-	row.logical_date = start;
-	row.data_interval_start = start;
-	row.data_interval_end = end;
-	row.run_id = fp_run_store_insert(&row, NULL, fp_clock_real());
-	if (row.run_id != 0)
-		fp_model_enqueue_run(model, fp_model_add_run(model, &row, 0), false);
+	row = palloc0(sizeof(FpRunRow));
+	row->dag_id = tobe->dag_id;
+	row->run_type = FP_RUN_TRIGGERED;
+	row->state = FP_RUN_QUEUED;
+	row->logical_date = start;
+	row->data_interval_start = start;
+	row->data_interval_end = end;
+	row->run_id = fp_run_store_insert(row, NULL, fp_clock_real());
+	if (row->run_id == 0)
+		row->run_id = fp_run_store_take_over(row, fp_clock_real());
+	if (row->run_id != 0)
+		*made = lappend(*made, row);
 }
 
 static DateADT
 date_in_zone(TimestampTz at, const char *timezone)
 {
-	pg_tz	   *zone = fp_schedule_timezone(timezone);
+	pg_tz	   *zone = pg_tzset(timezone);
 	struct pg_tm tm;
 	fsec_t		fsec;
 	int			tz;
 
+	/* a timezone that the server no longer has must not stop other DAGs */
+	if (zone == NULL)
+		zone = pg_tzset("GMT");
 	if (timestamp2tm(at, &tz, &tm, &fsec, NULL, zone) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),

@@ -16,11 +16,14 @@
 extern bool fp_link_is_satisfied(FpModel *model, FpRun *run);
 
 /*
- * A run has succeeded, which is recorded in this transaction: writes its
- * coverage and its dag_log row, and makes and wakes the runs that have waited
- * for it.
+ * A run has succeeded, which is recorded in this transaction.  First the
+ * tables: its coverage, its dag_log row, and the runs that it sets off, which
+ * are added to *made (FpRunRow *); this may fail for a lock that a session
+ * holds.  Then memory: enters those, and wakes runs that have waited.
  */
-extern void fp_link_succeeded(FpModel *model, FpRun *run);
+extern void fp_link_record_success(FpModel *model, FpRun *run, List **made);
+extern void fp_link_enter(FpModel *model, List *made);
+extern void fp_link_wake_tobe(FpModel *model, FpRun *run);
 
 /* somebody else's row in dag_log has been committed */
 extern void fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
@@ -31,7 +34,7 @@ extern void fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
  */
 extern void fp_link_catch_up(FpModel *model, FpDag *dag);
 
-/* looks again at the runs of a DAG that wait */
+/* looks again at the runs of a DAG that wait, all of them */
 extern void fp_link_wake_waiting(FpModel *model, FpDag *dag);
 
 #endif							/* FLOWPG_LINK_H */

@@ -177,6 +177,7 @@ struct FpDag
 	dlist_head	waiting_for_past;	/* of FpTask.past_node */
 	FpSchedule *effective;		/* cached, may be NULL; see link.c */
 	uint64		effective_as_of;	/* valid if that is the definitions' count */
+	TimestampTz caught_up_since;	/* the pause that has been made up for */
 	bool		is_dirty;		/* runs may be able to start */
 	slist_node	dirty_node;
 };
@@ -232,6 +233,12 @@ typedef struct FpModel
 	dlist_head	blocked_dags;	/* FpDag.blocked_node */
 	slist_head	dirty;			/* FpDag.dirty_node */
 	slist_head	ended;			/* FpRun.ended_node: nunfinished is 0 */
+	slist_head	ended_later;	/* FpRun.ended_node: a session's lock was in the
+								 * way */
+	List	   *later;			/* FpDag *: to be looked at again in a later
+								 * cycle */
+	TimestampTz retry_at;		/* real time of that; DT_NOEND: nothing is put
+								 * off */
 	bool		has_crashed;	/* the server has, since the last scheduler */
 	uint64		ndefinitions;	/* counts changes of any definition */
 	int			nruns;			/* running */

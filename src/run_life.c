@@ -21,13 +21,18 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "graph.h"
+#include "guc.h"
 #include "link.h"
 #include "run_life.h"
 #include "run_planner.h"
+#include "spi_util.h"
 #include "task_state.h"
 
 /* A callback that a stop of the server cuts off is tried so often. */
 #define MAX_CALLBACK_TRIES 3
+
+/* Where a session's lock is in the way, it is tried again after this long. */
+#define LOCKED_DELAY_MS 1000
 
 /* Scheduled runs of one DAG that one cycle makes at most. */
 #define MAX_RUNS_AT_ONCE 500
@@ -36,6 +41,20 @@ static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 						List *adopted, FpTaskRunBatch *lost);
 static const FpAssignment *find_adopted(List *adopted, int64 run_id,
 										const FpTaskRunRow *row);
+/* The end of a run, as the tables get it. */
+typedef struct RunEnd
+{
+	FpModel    *model;
+	FpRun	   *run;
+	FpRunState	state;
+	char	   *message;
+	int64		callback_id;	/* 0: none */
+	List	   *made;			/* FpRunRow *: runs that it sets off */
+} RunEnd;
+
+static void record_end(void *arg);
+static void make_due_run(void *arg);
+static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
 static void restore_callbacks(FpModel *model, List *adopted);
 static void start_callback(FpModel *model, FpDag *dag, const FpRunRow *run,
 						   FpRunState state, int64 callback_id, uint64 token);
@@ -68,6 +87,7 @@ static void settle_backfill(FpModel *model, FpBackfill *backfill);
 void
 fp_run_life_restore(FpModel *model, List *adopted)
 {
+	static bool is_first = true;
 	FpTaskRunBatch *lost = fp_run_store_new_batch();
 	List	   *backfills = fp_backfill_store_unfinished();
 	List	   *runs = fp_run_store_unfinished();
@@ -81,7 +101,10 @@ fp_run_life_restore(FpModel *model, List *adopted)
 		int64		ordinal;
 	} OrdinalEntry;
 
-	model->has_crashed = !fp_run_store_begin_instance();
+	/* a scheduler that only begins anew has seen no crash */
+	if (is_first)
+		model->has_crashed = !fp_run_store_begin_instance();
+	is_first = false;
 
 	memset(&control, 0, sizeof(control));
 	control.keysize = sizeof(int64);
@@ -134,7 +157,7 @@ fp_run_life_restore(FpModel *model, List *adopted)
 	}
 	hash_destroy(ordinals);
 
-	if (lost->n > 0)
+	if (lost->n > 0 && fp_guc_logs(LOG))
 		ereport(LOG,
 				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
 						lost->n)));
@@ -292,7 +315,12 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 		row.logical_date = dag->next.start;
 		row.data_interval_start = dag->next.start;
 		row.data_interval_end = dag->next.end;
-		row.run_id = fp_run_store_insert(&row, NULL, fp_clock_real());
+		if (!fp_spi_try(make_due_run, &row))
+		{
+			dag->is_behind = true;
+			put_off_dag(model, dag, LOCKED_DELAY_MS);
+			break;
+		}
 		/* 0: a backfill's run stands for the interval */
 		if (row.run_id != 0)
 			fp_run_life_enter(model, &row, 0);
@@ -308,20 +336,31 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 								 &dag->next);
 	}
 
-	if (nmade > 0)
-		fp_dag_store_set_progress(dag->dag_id, dag->bounds.last.start,
-								  dag->bounds.last.end);
 	if (dag->is_behind)
 	{
-		/* looked at again when a run of the DAG has ended */
+		/* else looked at again when a run of the DAG has ended */
 		if (nmade == MAX_RUNS_AT_ONCE)
-			fp_model_mark_dirty(model, dag);
+			put_off_dag(model, dag, 0);
 	}
 	else if (dag->has_next)
 	{
 		pairingheap_add(&model->due, &dag->due_node);
 		dag->is_in_due = true;
 	}
+}
+
+/* Inserts a due run, and with it the DAG's progress; run_id 0: it is there. */
+static void
+make_due_run(void *arg)
+{
+	FpRunRow   *row = arg;
+	TimestampTz at = fp_clock_real();
+
+	row->run_id = fp_run_store_insert(row, NULL, at);
+	if (row->run_id == 0)
+		row->run_id = fp_run_store_take_over(row, at);
+	fp_dag_store_set_progress(row->dag_id, row->data_interval_start,
+							  row->data_interval_end);
 }
 
 void
@@ -345,7 +384,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 {
 	dlist_iter	iter;
 
-	if (dag->row == NULL)
+	if (dag->row == NULL || !dag->row->has_tasks)
 		return;
 	if (dag->is_behind)
 		fp_run_life_make_due(model, dag, now);
@@ -393,10 +432,14 @@ start_run(FpModel *model, FpRun *run)
 	List	   *task_runs = NIL;
 	TimestampTz at = fp_clock_real();
 
-	fp_run_store_start(run->run_id, version, at);
 	if (fp_model_find_version(dag, version) == NULL)
 	{
-		fp_run_store_keep_version(dag->dag_id, version, at);
+		if (!fp_run_store_keep_version(dag->dag_id, version, at))
+		{
+			/* the definition has changed since: its request is on its way */
+			fp_model_enqueue_run(model, run, true);
+			return;
+		}
 		task_versions = fp_run_store_version_tasks(dag->dag_id, version);
 	}
 	if (run->has_rows)
@@ -407,6 +450,7 @@ start_run(FpModel *model, FpRun *run)
 																version),
 									 task_runs);
 	}
+	fp_run_store_start(run->run_id, version, at);
 	fp_model_start_run(model, run, version, task_versions, task_runs);
 	set_deadline(model, run, at);
 	follow_earlier_branches(model, run);
@@ -438,7 +482,15 @@ remove_old_tasks(int64 run_id, List *task_versions, List *task_runs)
 			}
 		}
 		if (found)
+		{
+			/* one that was no longer a part of the DAG, and is again */
+			if (row->state == FP_TASK_RUN_REMOVED)
+			{
+				(void) fp_run_store_clear(run_id, list_make1(row->task_id));
+				row->state = FP_TASK_RUN_NONE;
+			}
 			kept = lappend(kept, row);
+		}
 		else
 			removed = lappend(removed, row->task_id);
 	}
@@ -460,32 +512,35 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	TimestampTz end = run->data_interval_end;
 	int64		run_id = run->run_id;
 	int64		parent_run_id;
-	char	   *message = NULL;
+	RunEnd		record = {0};
 
-	if (state == FP_RUN_CANCELLED || run->is_timed_out)
-		message = run->cancel_message;
-	else if (state == FP_RUN_FAILED)
-		message = fp_run_store_first_failure(run_id);
-	fp_run_store_end(run_id, state, message, fp_clock_real());
+	record.model = model;
+	record.run = run;
+	record.state = state;
+	if (!fp_spi_try(record_end, &record))
+	{
+		/* a session holds what has to be written: try again in a while */
+		slist_push_head(&model->ended_later, &run->ended_node);
+		model->retry_at = Min(model->retry_at,
+							  TimestampTzPlusMilliseconds(fp_clock_real(),
+														  LOCKED_DELAY_MS));
+		return;
+	}
 	notify_run(run, state);
 	if (state == FP_RUN_SUCCESS)
-		fp_link_succeeded(model, run);
-	else if (state == FP_RUN_FAILED)
-		ereport(LOG,
-				(errmsg("run " INT64_FORMAT " of dag \"%s\" failed", run_id,
-						dag->dag_id),
-				 message != NULL ? errdetail_internal("%s", message) : 0));
-
-	if (dag->row != NULL &&
-		((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
-		 (state == FP_RUN_FAILED && run->version->has_on_failure)))
 	{
-		FpRunRow   *row = fp_run_store_get(run_id);
-
-		start_callback(model, dag, row, state,
-					   fp_run_store_add_callback(run_id, state,
-												 fp_clock_real()), 0);
+		fp_link_enter(model, record.made);
+		fp_link_wake_tobe(model, run);
 	}
+	if (fp_guc_logs(state == FP_RUN_FAILED ? LOG : DEBUG1))
+		ereport(LOG,
+				(errmsg("run " INT64_FORMAT " of dag \"%s\": %s", run_id,
+						dag->dag_id, fp_run_state_name(state)),
+				 record.message != NULL
+				 ? errdetail_internal("%s", record.message) : 0));
+	if (record.callback_id != 0)
+		start_callback(model, dag, fp_run_store_get(run_id), state,
+					   record.callback_id, 0);
 
 	model->cancelling = list_delete_ptr(model->cancelling, run);
 	parent_run_id = run->parent_run_id;
@@ -505,6 +560,64 @@ fp_run_life_end(FpModel *model, FpRun *run)
 				fp_run_life_pause_backfill(model, backfill->backfill_id);
 		}
 		settle_backfill(model, backfill);
+	}
+}
+
+/* What the tables must say of a run that has ended; all of it, or nothing. */
+static void
+record_end(void *arg)
+{
+	RunEnd	   *record = arg;
+	FpRun	   *run = record->run;
+	FpRunState	state = record->state;
+	TimestampTz at = fp_clock_real();
+
+	if (state == FP_RUN_CANCELLED || run->is_timed_out)
+		record->message = run->cancel_message;
+	else if (state == FP_RUN_FAILED)
+		record->message = fp_run_store_first_failure(run->run_id);
+	fp_run_store_end(run->run_id, state, record->message, at);
+	if (state == FP_RUN_SUCCESS)
+		fp_link_record_success(record->model, run, &record->made);
+	if (run->dag->row != NULL &&
+		((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
+		 (state == FP_RUN_FAILED && run->version->has_on_failure)))
+		record->callback_id = fp_run_store_add_callback(run->run_id, state,
+														at);
+}
+
+/* Looks at the DAG again in a later cycle, after so many milliseconds. */
+static void
+put_off_dag(FpModel *model, FpDag *dag, int delay_ms)
+{
+	MemoryContext previous = MemoryContextSwitchTo(model->context);
+
+	model->later = list_append_unique_ptr(model->later, dag);
+	MemoryContextSwitchTo(previous);
+	model->retry_at = Min(model->retry_at,
+						  TimestampTzPlusMilliseconds(fp_clock_real(),
+													  delay_ms));
+}
+
+void
+fp_run_life_retry(FpModel *model)
+{
+	ListCell   *lc;
+	slist_mutable_iter iter;
+
+	if (model->retry_at > fp_clock_real())
+		return;
+	model->retry_at = DT_NOEND;
+	foreach(lc, model->later)
+		fp_model_mark_dirty(model, lfirst(lc));
+	list_free(model->later);
+	model->later = NIL;
+	slist_foreach_modify(iter, &model->ended_later)
+	{
+		FpRun	   *run = slist_container(FpRun, ended_node, iter.cur);
+
+		slist_delete_current(&iter);
+		slist_push_head(&model->ended, &run->ended_node);
 	}
 }
 

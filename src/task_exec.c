@@ -775,8 +775,7 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 	{
 		done->outcome = FP_OUTCOME_FAILED;
 		if (is_timed_out && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			end.message = psprintf("task \"%s\" has exceeded its execution_timeout of %.3f s",
-								   assignment->task_id,
+			end.message = psprintf("execution_timeout of %.3f s exceeded",
 								   assignment->execution_timeout / 1000000.0);
 		if (assignment->may_retry)
 		{
