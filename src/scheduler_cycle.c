@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "backfill_store.h"
+#include "callback_store.h"
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
@@ -104,11 +105,11 @@ fp_cycle_load(FpModel *model)
 
 	fp_spi_begin_transaction("flowpg: starting");
 	MemoryContextSwitchTo(context);
-	model->decided = fp_run_store_new_batch();
+	model->decided = fp_task_run_store_new_batch();
 	fp_model_load_pools(model);
 	fp_model_load_dags(model);
 	fp_run_life_restore(model, adopted);
-	fp_run_store_record_states(model->decided, fp_clock_real());
+	fp_task_run_store_record_states(model->decided, fp_clock_real());
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(context);
 }
@@ -124,10 +125,10 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	ListCell   *lc;
 	bool		has_shortage;
 
-	attempts.first = fp_run_store_new_batch();
-	attempts.again = fp_run_store_new_batch();
-	attempts.pokes = fp_run_store_new_batch();
-	model->decided = fp_run_store_new_batch();
+	attempts.first = fp_task_run_store_new_batch();
+	attempts.again = fp_task_run_store_new_batch();
+	attempts.pokes = fp_task_run_store_new_batch();
+	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
 	if (pg_atomic_exchange_u32(&slot->has_requests, 0) != 0)
@@ -154,13 +155,13 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		TimestampTz at = fp_clock_real();
 
 		begin_work(&cycle);
-		fp_run_store_record_states(model->decided, at);
-		fp_run_store_record_first(attempts.first, at);
-		fp_run_store_record_again(attempts.again, at);
-		fp_run_store_record_pokes(attempts.pokes);
+		fp_task_run_store_record_states(model->decided, at);
+		fp_task_run_store_record_first(attempts.first, at);
+		fp_task_run_store_record_again(attempts.again, at);
+		fp_task_run_store_record_pokes(attempts.pokes);
 		foreach(lc, attempts.callbacks)
-			fp_run_store_try_callback(((FpRun *) lfirst(lc))->callback_id,
-									  at);
+			fp_callback_store_try(((FpRun *) lfirst(lc))->callback_id,
+								  at);
 	}
 	keep_house(&cycle);
 
@@ -349,9 +350,9 @@ task_cancelled(FpModel *model, Cycle *cycle, FpTask *task)
 	}
 	task->must_clear = false;
 	begin_work(cycle);
-	(void) fp_run_store_clear(run->run_id,
-							  list_make1(fp_model_task_spec(task)->task_id));
-	fp_task_state_refresh(model, run, fp_run_store_task_runs(run->run_id));
+	(void) fp_task_run_store_clear(run->run_id,
+								   list_make1(fp_model_task_spec(task)->task_id));
+	fp_task_state_refresh(model, run, fp_task_run_store_list(run->run_id));
 }
 
 static void
@@ -422,15 +423,15 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 	else
 		state = FP_TASK_RUN_FAILED;
 
-	if (!fp_run_store_fail_lost(run->run_id, spec->task_id, done->map_index,
-								done->try_number, state, retry_at,
-								done->worker_pid,
-								done->has_begun
-								? "the worker was terminated while the task was running"
-								: "no worker could connect as the DAG's owner; the server log says why",
-								fp_clock_real()))
+	if (!fp_task_run_store_fail_lost(run->run_id, spec->task_id, done->map_index,
+									 done->try_number, state, retry_at,
+									 done->worker_pid,
+									 done->has_begun
+									 ? "the worker was terminated while the task was running"
+									 : "no worker could connect as the DAG's owner; the server log says why",
+									 fp_clock_real()))
 	{
-		FpTaskRunRow *row = fp_run_store_task_run(run->run_id, spec->task_id,
+		FpTaskRunRow *row = fp_task_run_store_get(run->run_id, spec->task_id,
 												  done->map_index);
 
 		if (row == NULL)
