@@ -20,7 +20,8 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 DATA_built = sql/flowpg--$(EXTVERSION).sql
 EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
 
-REGRESS = cron schedule graph trigger_rule dag_api run_planner upsert privileges
+REGRESS = cron schedule graph trigger_rule dag_api operators_api document \
+	run_planner upsert privileges
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/flowpg.conf
 
 # pg_regress makes the last directory of --temp-instance only.

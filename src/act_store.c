@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
 
@@ -64,10 +65,17 @@ static FpStatement get_result = {
 	SPI_OK_SELECT, 2, {INT8OID, TEXTOID}
 };
 
+static FpStatement list_reopening = {
+	"SELECT xmin FROM flow.request "
+	"WHERE run_id = $1 AND (kind = 'clear' OR kind = 'mark')",
+	SPI_OK_SELECT, 1, {INT8OID}
+};
+
 static void append_run(const FpRow *row, void *arg);
 static void append_task(const FpRow *row, void *arg);
 static void keep_task(const FpRow *row, void *arg);
 static void keep_result(const FpRow *row, void *arg);
+static void read_is_own(const FpRow *row, void *arg);
 static Jsonb *copy_jsonb(const FpRow *row, int column);
 
 
@@ -129,6 +137,16 @@ fp_act_store_result(int64 run_id, const char *task_id, bool *exists)
 	return result.result;
 }
 
+bool
+fp_act_store_is_reopened(int64 run_id, bool *is_own)
+{
+	FpStoreArgs args = {0};
+
+	*is_own = false;
+	fp_store_args_add(&args, Int64GetDatum(run_id), false);
+	return fp_store_execute(&list_reopening, &args, read_is_own, is_own) > 0;
+}
+
 static void
 append_run(const FpRow *row, void *arg)
 {
@@ -177,6 +195,12 @@ keep_result(const FpRow *row, void *arg)
 
 	result->result = copy_jsonb(row, 1);
 	result->exists = fp_row_bool(row, 2);
+}
+
+static void
+read_is_own(const FpRow *row, void *arg)
+{
+	*(bool *) arg |= TransactionIdIsCurrentTransactionId(fp_row_oid(row, 1));
 }
 
 /*

@@ -60,4 +60,11 @@ extern FpTaskParams *fp_act_store_task(const char *dag_id,
 extern Jsonb *fp_act_store_result(int64 run_id, const char *task_id,
 								  bool *exists);
 
+/*
+ * Whether a run that has ended is going to run again: it has been cleared, or
+ * a task of it marked, and the scheduler has not yet seen that.  *is_own: the
+ * current transaction has asked for it, so nobody else sees it.
+ */
+extern bool fp_act_store_is_reopened(int64 run_id, bool *is_own);
+
 #endif							/* FLOWPG_ACT_STORE_H */

@@ -30,6 +30,7 @@
 #include "run_args.h"
 #include "run_planner.h"
 #include "run_store.h"
+#include "task_run_store.h"
 #include "task_store.h"
 
 PG_FUNCTION_INFO_V1(flow_clear);
@@ -280,7 +281,7 @@ clear_run(Clearing *clearing, const FpRunRow *run)
 {
 	TaskGraph  *tasks = find_graph(&clearing->graphs, run->dag_id,
 								   run->version);
-	List	   *task_runs = fp_run_store_task_runs(run->run_id);
+	List	   *task_runs = fp_task_run_store_list(run->run_id);
 	bool	   *is_cleared = tasks_to_clear(clearing, tasks, run, task_runs);
 	List	   *task_ids = NIL;
 	int64		n = 0;
@@ -484,7 +485,7 @@ check_mark(const FpRunRow *run, const char *task_id)
 						task_id, run->run_id),
 				 errhint("flow.task_status lists the tasks of each run.")));
 
-	task_run = fp_run_store_task_run(run->run_id, task_id, -1);
+	task_run = fp_task_run_store_get(run->run_id, task_id, -1);
 	if (task_run != NULL && task_run->state == FP_TASK_RUN_RUNNING)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -509,7 +510,7 @@ failed_downstream(const FpRunRow *run, const char *task_id)
 
 	seed[marked] = true;
 	fp_graph_downstream_set(&tasks->graph, seed, reached);
-	foreach(cell, fp_run_store_task_runs(run->run_id))
+	foreach(cell, fp_task_run_store_list(run->run_id))
 	{
 		const FpTaskRunRow *task_run = lfirst(cell);
 		int			i = find_task(tasks, task_run->task_id);

@@ -29,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "act_store.h"
 #include "args.h"
 #include "clock.h"
 #include "compat.h"
@@ -133,11 +134,13 @@ flow_wait_run(PG_FUNCTION_ARGS)
 	MemoryContext context;
 	MemoryContext old_context;
 	FpRunState	state;
+	bool		is_own;
 	FpWait		wait;
 
 	fp_shmem_require();
 	(void) fp_run_args_run(fcinfo, 0);
-	if (fp_backfill_store_is_new_run(run_id))
+	(void) fp_act_store_is_reopened(run_id, &is_own);
+	if (is_own || fp_backfill_store_is_new_run(run_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot wait for run " INT64_FORMAT " in the transaction that asked for it",
@@ -151,18 +154,23 @@ flow_wait_run(PG_FUNCTION_ARGS)
 	for (;;)
 	{
 		FpRunRow   *run;
+		bool		is_reopened;
+		bool		has_ended;
 
 		MemoryContextReset(context);
 		old_context = MemoryContextSwitchTo(context);
+		/* asked first: what goes from here comes back in the state */
+		is_reopened = fp_act_store_is_reopened(run_id, &is_own);
 		run = fp_run_store_get(run_id);
 		if (run == NULL)
 			fp_run_args_no_such_run(run_id);
 		state = run->state;
-		if (!fp_run_state_is_finished(state) && fp_wait_is_slow(&wait))
+		has_ended = fp_run_state_is_finished(state) && !is_reopened;
+		if (!has_ended && fp_wait_is_slow(&wait))
 			check_not_blocking(run_id);
 		MemoryContextSwitchTo(old_context);
 
-		if (fp_run_state_is_finished(state))
+		if (has_ended)
 			break;
 		if (IsolationUsesXactSnapshot())
 			ereport(ERROR,

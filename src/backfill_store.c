@@ -18,7 +18,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "backfill_store.h"
@@ -144,14 +143,12 @@ static FpStatement select_run_xmin = {
 static void read_backfill(const FpRow *row, void *arg);
 static void read_backfills(const FpRow *row, void *arg);
 static FpBackfillRow *make_backfill(const FpRow *row);
-static void read_bool(const FpRow *row, void *arg);
 static void read_is_own(const FpRow *row, void *arg);
 static void read_progress(const FpRow *row, void *arg);
 static void read_inserted_run(const FpRow *row, void *arg);
 static void insert_missing_runs(int64 backfill_id, FpPlannedRun **runs,
 								int nruns, const char *conf,
 								TimestampTz queued_at);
-static Datum int64_array(Datum *values, int n, Oid type);
 static int	compare_planned_runs(const void *a, const void *b);
 static int	find_name(const char *const *names, int n, const char *name);
 
@@ -284,12 +281,9 @@ fp_backfill_store_add_runs(int64 backfill_id, const char *dag_id,
 		n++;
 	}
 	fp_store_args_add_id(&args, backfill_id);
-	fp_store_args_add(&args, int64_array(run_ids, n, INT8OID), false);
-	fp_store_args_add(&args, int64_array(ordinals, n, INT8OID), false);
-	fp_store_args_add(&args,
-					  PointerGetDatum(construct_array(actions, n, TEXTOID, -1,
-													  false, TYPALIGN_INT)),
-					  false);
+	fp_store_args_add_array(&args, run_ids, n, INT8OID);
+	fp_store_args_add_array(&args, ordinals, n, INT8OID);
+	fp_store_args_add_array(&args, actions, n, TEXTOID);
 	fp_store_execute(&insert_backfill_runs, &args, NULL, NULL);
 
 	return n;
@@ -313,7 +307,8 @@ fp_backfill_store_depends_on_past(const char *dag_id)
 	bool		result = false;
 
 	fp_store_args_add_text(&args, dag_id);
-	fp_store_execute(&select_depends_on_past, &args, read_bool, &result);
+	fp_store_execute(&select_depends_on_past, &args, fp_store_keep_bool,
+					 &result);
 	return result;
 }
 
@@ -379,12 +374,6 @@ make_backfill(const FpRow *row)
 	result->is_of_own_transaction =
 		TransactionIdIsCurrentTransactionId(fp_row_oid(row, 17));
 	return result;
-}
-
-static void
-read_bool(const FpRow *row, void *arg)
-{
-	*(bool *) arg = fp_row_bool(row, 1);
 }
 
 static void
@@ -456,25 +445,12 @@ insert_missing_runs(int64 backfill_id, FpPlannedRun **runs, int nruns,
 		return;
 
 	fp_store_args_add_text(&args, runs[0]->dag_id);
-	fp_store_args_add(&args, int64_array(starts, inserted.nruns,
-										 TIMESTAMPTZOID), false);
-	fp_store_args_add(&args, int64_array(ends, inserted.nruns,
-										 TIMESTAMPTZOID), false);
+	fp_store_args_add_array(&args, starts, inserted.nruns, TIMESTAMPTZOID);
+	fp_store_args_add_array(&args, ends, inserted.nruns, TIMESTAMPTZOID);
 	fp_store_args_add_text(&args, conf);
 	fp_store_args_add_time(&args, queued_at);
 	fp_store_args_add_id(&args, backfill_id);
 	fp_store_execute(&insert_runs, &args, read_inserted_run, &inserted);
-}
-
-/*
- * An array of bigint, or of another type of that size.
- */
-static Datum
-int64_array(Datum *values, int n, Oid type)
-{
-	return PointerGetDatum(construct_array(values, n, type, sizeof(int64),
-										   FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
 }
 
 static int

@@ -450,10 +450,10 @@ assign(FpModel *model, FpTask *task, FpAttempts *attempts)
 		attempts->callbacks = lappend(attempts->callbacks, run);
 		return;
 	}
-	fp_run_store_batch_add(batch, run->run_id,
-						   run->dag->dag_id,
-						   fp_model_task_spec(task)->task_id, -1,
-						   task->try_number, FP_TASK_RUN_RUNNING);
+	fp_task_run_store_batch_add(batch, run->run_id,
+								run->dag->dag_id,
+								fp_model_task_spec(task)->task_id, -1,
+								task->try_number, FP_TASK_RUN_RUNNING);
 	task->has_row = true;
 }
 

@@ -13,6 +13,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -57,7 +59,7 @@ static Datum read_int(const FpArgument *argument, JsonbValue *value);
 static Datum read_texts(const FpArgument *argument, JsonbValue *value);
 static Datum read_through_input(const FpArgument *argument,
 								JsonbValue *value);
-static bool has_offset(const char *text);
+static bool has_zone(const char *text);
 pg_noreturn static void invalid_value(const FpArgument *argument,
 									  JsonbValue *value, const char *detail);
 static const char *accepted_values(Oid type);
@@ -452,9 +454,9 @@ read_through_input(const FpArgument *argument, JsonbValue *value)
 		invalid_value(argument, value, NULL);
 
 	text = fp_jsonb_string(value);
-	if (argument->type == TIMESTAMPOID && has_offset(text))
+	if (argument->type == TIMESTAMPOID && has_zone(text))
 		invalid_value(argument, value,
-					  "It has an offset from UTC, and would not be read as the time that it is.");
+					  "It has a time zone or an offset, which would be left out of account.");
 
 	PG_TRY();
 	{
@@ -481,19 +483,34 @@ read_through_input(const FpArgument *argument, JsonbValue *value)
 }
 
 /*
- * Whether a timestamp comes with an offset, which the type would drop in
- * silence: as JSON made from a timestamptz does.
+ * Whether a timestamp comes with an offset or a zone, which the type would
+ * drop in silence.  JSON that was made from a timestamptz has one.
  */
 static bool
-has_offset(const char *text)
+has_zone(const char *text)
 {
-	const char *time = strchr(text, ':');
-	size_t		length = strlen(text);
+	static const char *const words[] = {"am", "pm", "ad", "bc"};
+	const char *p = strchr(text, ':');
 
-	if (time == NULL)
-		return false;
-	return strpbrk(time, "+-") != NULL ||
-		text[length - 1] == 'Z' || text[length - 1] == 'z';
+	while (p != NULL && *p != '\0')
+	{
+		bool		is_word = false;
+
+		if (*p == '+' || *p == '-')
+			return true;
+		if (!isalpha((unsigned char) *p))
+		{
+			p++;
+			continue;
+		}
+		for (int i = 0; i < lengthof(words); i++)
+			is_word |= pg_strncasecmp(p, words[i], 2) == 0 &&
+				!isalpha((unsigned char) p[2]);
+		if (!is_word)
+			return true;
+		p += 2;
+	}
+	return false;
 }
 
 static void
@@ -519,9 +536,9 @@ accepted_values(Oid type)
 		case TEXTOID:
 			return "Give a JSON string.";
 		case BOOLOID:
-			return "Give true or false.";
+			return "Give a JSON boolean, true or false.";
 		case INT4OID:
-			return "Give a whole number.";
+			return "Give a JSON number without fraction.";
 		case TEXTARRAYOID:
 			return "Give a JSON array of strings.";
 		case INTERVALOID:

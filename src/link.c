@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "coverage_store.h"
 #include "link.h"
 #include "run_planner.h"
 
@@ -64,9 +65,9 @@ fp_link_record_success(FpModel *model, FpRun *run, List **made)
 		return;
 
 	date = date_in_zone(run->data_interval_end, dag->row->timezone);
-	fp_run_store_cover(dag->dag_id, run->data_interval_start,
-					   run->data_interval_end);
-	fp_run_store_log(dag->dag_id, date, fp_clock_real(), run->run_id);
+	fp_coverage_store_add(dag->dag_id, run->data_interval_start,
+						  run->data_interval_end);
+	fp_coverage_store_log(dag->dag_id, date, fp_clock_real(), run->run_id);
 
 	by_date = speaks_by_date(model, dag->dag_id);
 	foreach(lc, fp_model_tobe(model, dag->dag_id))
@@ -264,10 +265,10 @@ is_interval_satisfied(FpModel *model, FpDag *tobe, TimestampTz start,
 		char	   *asis_dag = lfirst(lc);
 
 		if (speaks_by_date(model, asis_dag)
-			? !fp_run_store_has_word(asis_dag,
-									 date_in_zone(end, tobe->row->timezone),
-									 tobe->row->owner)
-			: !fp_run_store_is_covered(asis_dag, start, end))
+			? !fp_coverage_store_has_word(asis_dag,
+										  date_in_zone(end, tobe->row->timezone),
+										  tobe->row->owner)
+			: !fp_coverage_store_contains(asis_dag, start, end))
 			return false;
 	}
 	return true;

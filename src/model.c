@@ -18,6 +18,7 @@
 #include "model.h"
 #include "pool_store.h"
 #include "run_planner.h"
+#include "version_store.h"
 
 /* Hash entries that only point. */
 typedef struct RunEntry
@@ -609,7 +610,7 @@ load_version(FpModel *model, FpDag *dag, int version, List *rows)
 	result = palloc0(sizeof(FpVersion));
 	result->context = context;
 	result->version = version;
-	fp_run_store_dag_version(dag->dag_id, version, &row_of_dag);
+	fp_version_store_dag(dag->dag_id, version, &row_of_dag);
 	result->dagrun_timeout = row_of_dag.dagrun_timeout;
 	result->has_on_success = row_of_dag.has_on_success;
 	result->has_on_failure = row_of_dag.has_on_failure;

@@ -20,6 +20,7 @@
 #include "flowpg.h"
 #include "run_store.h"
 #include "schedule.h"
+#include "task_run_store.h"
 #include "trigger_rule.h"
 
 /* Open in this many server crashes in a row: runs alone with its like. */

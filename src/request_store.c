@@ -15,7 +15,6 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 
 #include "clock.h"
 #include "request_store.h"
@@ -122,11 +121,7 @@ fp_request_store_delete(List *requests)
 	ids = palloc(sizeof(Datum) * list_length(requests));
 	foreach(lc, requests)
 		ids[n++] = Int64GetDatum(((FpRequest *) lfirst(lc))->request_id);
-	fp_store_args_add(&args,
-					  PointerGetDatum(construct_array(ids, n, INT8OID, 8,
-													  FLOAT8PASSBYVAL,
-													  TYPALIGN_DOUBLE)),
-					  false);
+	fp_store_args_add_array(&args, ids, n, INT8OID);
 	fp_store_execute(&delete_requests, &args, NULL, NULL);
 }
 

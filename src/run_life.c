@@ -18,7 +18,9 @@
 #include "utils/timestamp.h"
 
 #include "backfill_store.h"
+#include "callback_store.h"
 #include "clock.h"
+#include "coverage_store.h"
 #include "dispatch.h"
 #include "graph.h"
 #include "guc.h"
@@ -27,6 +29,7 @@
 #include "run_planner.h"
 #include "spi_util.h"
 #include "task_state.h"
+#include "version_store.h"
 
 /* A callback that a stop of the server cuts off is tried so often. */
 #define MAX_CALLBACK_TRIES 3
@@ -88,7 +91,7 @@ void
 fp_run_life_restore(FpModel *model, List *adopted)
 {
 	static bool is_first = true;
-	FpTaskRunBatch *lost = fp_run_store_new_batch();
+	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
 	List	   *backfills = fp_backfill_store_unfinished();
 	List	   *runs = fp_run_store_unfinished();
 	HTAB	   *ordinals;
@@ -161,8 +164,8 @@ fp_run_life_restore(FpModel *model, List *adopted)
 		ereport(LOG,
 				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
 						lost->n)));
-	fp_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
-						   fp_clock_real());
+	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
+								fp_clock_real());
 
 	restore_callbacks(model, adopted);
 
@@ -215,8 +218,8 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 
 	run = fp_model_add_run(model, row, ordinal);
 	task_versions = fp_model_find_version(run->dag, row->version) != NULL ? NIL
-		: fp_run_store_version_tasks(row->dag_id, row->version);
-	task_runs = fp_run_store_task_runs(row->run_id);
+		: fp_version_store_tasks(row->dag_id, row->version);
+	task_runs = fp_task_run_store_list(row->run_id);
 	foreach(lc, task_runs)
 	{
 		FpTaskRunRow *task_run = lfirst(lc);
@@ -224,9 +227,9 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 		if (task_run->state != FP_TASK_RUN_RUNNING ||
 			find_adopted(adopted, row->run_id, task_run) != NULL)
 			continue;
-		fp_run_store_batch_add(lost, row->run_id, row->dag_id,
-							   task_run->task_id, task_run->map_index,
-							   task_run->try_number, FP_TASK_RUN_NONE);
+		fp_task_run_store_batch_add(lost, row->run_id, row->dag_id,
+									task_run->task_id, task_run->map_index,
+									task_run->try_number, FP_TASK_RUN_NONE);
 		task_run->state = FP_TASK_RUN_NONE;
 		if (model->has_crashed && ++task_run->crashes >= FP_MAX_CRASHES)
 			task_run->state = FP_TASK_RUN_FAILED;
@@ -434,20 +437,20 @@ start_run(FpModel *model, FpRun *run)
 
 	if (fp_model_find_version(dag, version) == NULL)
 	{
-		if (!fp_run_store_keep_version(dag->dag_id, version, at))
+		if (!fp_version_store_keep(dag->dag_id, version, at))
 		{
 			/* the definition has changed since: its request is on its way */
 			fp_model_enqueue_run(model, run, true);
 			return;
 		}
-		task_versions = fp_run_store_version_tasks(dag->dag_id, version);
+		task_versions = fp_version_store_tasks(dag->dag_id, version);
 	}
 	if (run->has_rows)
 	{
-		task_runs = fp_run_store_task_runs(run->run_id);
+		task_runs = fp_task_run_store_list(run->run_id);
 		task_runs = remove_old_tasks(run->run_id,
-									 fp_run_store_version_tasks(dag->dag_id,
-																version),
+									 fp_version_store_tasks(dag->dag_id,
+															version),
 									 task_runs);
 	}
 	fp_run_store_start(run->run_id, version, at);
@@ -486,7 +489,7 @@ remove_old_tasks(int64 run_id, List *task_versions, List *task_runs)
 			/* one that was no longer a part of the DAG, and is again */
 			if (row->state == FP_TASK_RUN_REMOVED)
 			{
-				(void) fp_run_store_clear(run_id, list_make1(row->task_id));
+				(void) fp_task_run_store_clear(run_id, list_make1(row->task_id));
 				row->state = FP_TASK_RUN_NONE;
 			}
 			kept = lappend(kept, row);
@@ -495,7 +498,7 @@ remove_old_tasks(int64 run_id, List *task_versions, List *task_runs)
 			removed = lappend(removed, row->task_id);
 	}
 	if (removed != NIL)
-		fp_run_store_remove(run_id, removed);
+		fp_task_run_store_remove(run_id, removed);
 	return kept;
 }
 
@@ -575,14 +578,14 @@ record_end(void *arg)
 	if (state == FP_RUN_CANCELLED || run->is_timed_out)
 		record->message = run->cancel_message;
 	else if (state == FP_RUN_FAILED)
-		record->message = fp_run_store_first_failure(run->run_id);
+		record->message = fp_task_run_store_first_failure(run->run_id);
 	fp_run_store_end(run->run_id, state, record->message, at);
 	if (state == FP_RUN_SUCCESS)
 		fp_link_record_success(record->model, run, &record->made);
 	if (run->dag->row != NULL &&
 		((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
 		 (state == FP_RUN_FAILED && run->version->has_on_failure)))
-		record->callback_id = fp_run_store_add_callback(run->run_id, state,
+		record->callback_id = fp_callback_store_add(run->run_id, state,
 														at);
 }
 
@@ -768,14 +771,14 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 			List	   *task_ids = failed_and_downstream(run);
 
 			if (task_ids != NIL)
-				(void) fp_run_store_clear(run->run_id, task_ids);
+				(void) fp_task_run_store_clear(run->run_id, task_ids);
 		}
 		else
-			(void) fp_run_store_clear(run->run_id, NIL);
+			(void) fp_task_run_store_clear(run->run_id, NIL);
 	}
 	if (run->state == FP_RUN_SUCCESS)
-		fp_run_store_uncover(run->dag_id, run->data_interval_start,
-							 run->data_interval_end);
+		fp_coverage_store_remove(run->dag_id, run->data_interval_start,
+								 run->data_interval_end);
 	fp_run_store_requeue(run->run_id, backfill_id, fp_clock_real());
 	run->backfill_id = backfill_id;
 	run->state = FP_RUN_QUEUED;
@@ -786,8 +789,8 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 static List *
 failed_and_downstream(const FpRunRow *run)
 {
-	List	   *tasks = fp_run_store_version_tasks(run->dag_id, run->version);
-	List	   *task_runs = fp_run_store_task_runs(run->run_id);
+	List	   *tasks = fp_version_store_tasks(run->dag_id, run->version);
+	List	   *task_runs = fp_task_run_store_list(run->run_id);
 	int			n = list_length(tasks);
 	FpGraph		graph = {0};
 	bool	   *seed = palloc0(sizeof(bool) * Max(1, n));
@@ -938,9 +941,9 @@ fp_run_life_check_past(FpModel *model, FpTask *task)
 	if (run->is_cancelling || task->state != FP_TASK_RUN_NONE)
 		return;
 	if ((backfill != NULL && backfill->ignore_depends_on_past) ||
-		fp_run_store_is_past_met(run->dag->dag_id, run->logical_date,
-								 backfill != NULL ? backfill->backfill_id : 0,
-								 fp_model_task_spec(task)->task_id))
+		fp_task_run_store_is_past_met(run->dag->dag_id, run->logical_date,
+									  backfill != NULL ? backfill->backfill_id : 0,
+									  fp_model_task_spec(task)->task_id))
 	{
 		fp_task_state_past_met(model, task);
 		/* it needs a slot again */
@@ -1024,8 +1027,8 @@ unpark(FpModel *model, FpRun *run)
 void
 fp_run_life_follow_branch(FpModel *model, FpTask *task, bool is_begun)
 {
-	List	   *chosen = fp_run_store_branch_choice(task->run->run_id,
-													fp_model_task_spec(task)->task_id);
+	List	   *chosen = fp_task_run_store_branch_choice(task->run->run_id,
+														 fp_model_task_spec(task)->task_id);
 
 	fp_task_state_follow_branch(model, task, chosen, is_begun);
 }
@@ -1127,23 +1130,23 @@ fp_run_life_rework(FpModel *model, int64 run_id, List *task_ids,
 	if (state == FP_TASK_RUN_NONE)
 	{
 		if (task_ids != NIL)
-			(void) fp_run_store_clear(run_id, task_ids);
+			(void) fp_task_run_store_clear(run_id, task_ids);
 	}
 	else
 	{
-		FpTaskRunBatch *batch = fp_run_store_new_batch();
+		FpTaskRunBatch *batch = fp_task_run_store_new_batch();
 
 		foreach(lc, task_ids)
-			fp_run_store_batch_add(batch, run_id, row->dag_id, lfirst(lc), -1,
-								   0, state);
-		fp_run_store_record_states(batch, fp_clock_real());
+			fp_task_run_store_batch_add(batch, run_id, row->dag_id,
+										lfirst(lc), -1, 0, state);
+		fp_task_run_store_record_states(batch, fp_clock_real());
 	}
 
 	if (run == NULL)
 	{
 		if (row->state == FP_RUN_SUCCESS)
-			fp_run_store_uncover(row->dag_id, row->data_interval_start,
-								 row->data_interval_end);
+			fp_coverage_store_remove(row->dag_id, row->data_interval_start,
+									 row->data_interval_end);
 		/* one that never started has nothing but its place in the queue */
 		fp_run_store_requeue(run_id, 0, fp_clock_real());
 		row->backfill_id = 0;
@@ -1151,7 +1154,7 @@ fp_run_life_rework(FpModel *model, int64 run_id, List *task_ids,
 		fp_run_life_enter(model, row, 0);
 	}
 	else if (run->version != NULL && run->nunfinished > 0)
-		fp_task_state_refresh(model, run, fp_run_store_task_runs(run_id));
+		fp_task_state_refresh(model, run, fp_task_run_store_list(run_id));
 }
 
 
@@ -1232,9 +1235,9 @@ void
 fp_run_life_callback_ended(FpModel *model, FpRun *callback, bool is_lost)
 {
 	if (is_lost)
-		fp_run_store_end_callback(callback->callback_id, "57P01",
-								  "the worker was terminated while the callback was running",
-								  fp_clock_real());
+		fp_callback_store_end(callback->callback_id, "57P01",
+							  "the worker was terminated while the callback was running",
+							  fp_clock_real());
 	pfree(callback->version->tasks);
 	pfree(callback->version);
 	pfree(callback->tasks);
@@ -1247,7 +1250,7 @@ restore_callbacks(FpModel *model, List *adopted)
 	ListCell   *lc;
 	ListCell   *la;
 
-	foreach(lc, fp_run_store_open_callbacks())
+	foreach(lc, fp_callback_store_list_open())
 	{
 		FpCallbackRow *row = lfirst(lc);
 		FpDag	   *dag = fp_model_dag(model, row->run->dag_id, false);
@@ -1265,10 +1268,10 @@ restore_callbacks(FpModel *model, List *adopted)
 		if (dag == NULL || dag->row == NULL ||
 			(token == 0 && row->ntries >= MAX_CALLBACK_TRIES))
 		{
-			fp_run_store_try_callback(row->callback_id, fp_clock_real());
-			fp_run_store_end_callback(row->callback_id, "57P01",
-									  "the server stopped each time the callback was running, or its DAG is gone",
-									  fp_clock_real());
+			fp_callback_store_try(row->callback_id, fp_clock_real());
+			fp_callback_store_end(row->callback_id, "57P01",
+								  "the server stopped each time the callback was running, or its DAG is gone",
+								  fp_clock_real());
 		}
 		else
 			start_callback(model, dag, row->run, row->state,

@@ -51,6 +51,9 @@ extern void fp_run_life_follow_branch(FpModel *model, FpTask *task,
 /* run_window: backfills whose window has opened may go on */
 extern void fp_run_life_open_windows(FpModel *model, TimestampTz now);
 
+/* what was put off, if its time has come */
+extern void fp_run_life_retry(FpModel *model);
+
 /* dagrun_timeout: runs whose time is over are cancelled, and fail */
 extern void fp_run_life_end_overdue(FpModel *model, TimestampTz now);
 

@@ -23,6 +23,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 
+#include "coverage_store.h"
 #include "graph.h"
 #include "run_planner.h"
 #include "run_store.h"
@@ -1084,13 +1085,13 @@ is_covered_by(const CascadeDag *reached, const char *asis_dag,
 			if (range->start >= interval->end)
 				break;
 			if (range->start > from &&
-				!fp_run_store_is_covered(asis_dag, from, range->start))
+				!fp_coverage_store_contains(asis_dag, from, range->start))
 				return false;
 			from = Max(from, range->end);
 		}
 	}
 	return from >= interval->end ||
-		fp_run_store_is_covered(asis_dag, from, interval->end);
+		fp_coverage_store_contains(asis_dag, from, interval->end);
 }
 
 /*
@@ -1115,7 +1116,7 @@ has_word(const CascadeDag *dag, const CascadeDag *reached,
 				return true;
 		}
 	}
-	return fp_run_store_has_word(asis_dag, date, dag->row->owner);
+	return fp_coverage_store_has_word(asis_dag, date, dag->row->owner);
 }
 
 static bool

@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 
 #include "backfill_store.h"
+#include "callback_store.h"
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
@@ -78,7 +79,8 @@ static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
 static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
 static void task_cancelled(FpModel *model, Cycle *cycle, FpTask *task);
-static void keep_house(Cycle *cycle);
+static void keep_house(void);
+static void purge(void *arg);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
 static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
@@ -104,11 +106,11 @@ fp_cycle_load(FpModel *model)
 
 	fp_spi_begin_transaction("flowpg: starting");
 	MemoryContextSwitchTo(context);
-	model->decided = fp_run_store_new_batch();
+	model->decided = fp_task_run_store_new_batch();
 	fp_model_load_pools(model);
 	fp_model_load_dags(model);
 	fp_run_life_restore(model, adopted);
-	fp_run_store_record_states(model->decided, fp_clock_real());
+	fp_task_run_store_record_states(model->decided, fp_clock_real());
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(context);
 }
@@ -124,10 +126,10 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	ListCell   *lc;
 	bool		has_shortage;
 
-	attempts.first = fp_run_store_new_batch();
-	attempts.again = fp_run_store_new_batch();
-	attempts.pokes = fp_run_store_new_batch();
-	model->decided = fp_run_store_new_batch();
+	attempts.first = fp_task_run_store_new_batch();
+	attempts.again = fp_task_run_store_new_batch();
+	attempts.pokes = fp_task_run_store_new_batch();
+	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
 	if (pg_atomic_exchange_u32(&slot->has_requests, 0) != 0)
@@ -135,6 +137,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		begin_work(&cycle);
 		fp_requests_apply(model);
 	}
+	fp_run_life_retry(model);
 	fp_task_state_wake_retries(model, now);
 	if (next_deadline(model) <= fp_clock_real())
 	{
@@ -154,15 +157,14 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		TimestampTz at = fp_clock_real();
 
 		begin_work(&cycle);
-		fp_run_store_record_states(model->decided, at);
-		fp_run_store_record_first(attempts.first, at);
-		fp_run_store_record_again(attempts.again, at);
-		fp_run_store_record_pokes(attempts.pokes);
+		fp_task_run_store_record_states(model->decided, at);
+		fp_task_run_store_record_first(attempts.first, at);
+		fp_task_run_store_record_again(attempts.again, at);
+		fp_task_run_store_record_pokes(attempts.pokes);
 		foreach(lc, attempts.callbacks)
-			fp_run_store_try_callback(((FpRun *) lfirst(lc))->callback_id,
-									  at);
+			fp_callback_store_try(((FpRun *) lfirst(lc))->callback_id,
+								  at);
 	}
-	keep_house(&cycle);
 
 	if (cycle.in_transaction)
 	{
@@ -174,6 +176,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 
 	fp_dispatch_hand_over(model, planned);
 	has_shortage = !fp_dispatch_tend_workers(model);
+	keep_house();
 	return next_wake(model, has_shortage);
 }
 
@@ -183,6 +186,7 @@ fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 	return model->nready == 0 && model->nrunning == 0 &&
 		slist_is_empty(&model->dirty) && slist_is_empty(&model->ended) &&
 		dlist_is_empty(&model->past_checks) &&
+		model->retry_at == DT_NOEND &&
 		next_due(model) > at && next_timer(model) > at;
 }
 
@@ -349,9 +353,9 @@ task_cancelled(FpModel *model, Cycle *cycle, FpTask *task)
 	}
 	task->must_clear = false;
 	begin_work(cycle);
-	(void) fp_run_store_clear(run->run_id,
-							  list_make1(fp_model_task_spec(task)->task_id));
-	fp_task_state_refresh(model, run, fp_run_store_task_runs(run->run_id));
+	(void) fp_task_run_store_clear(run->run_id,
+								   list_make1(fp_model_task_spec(task)->task_id));
+	fp_task_state_refresh(model, run, fp_task_run_store_list(run->run_id));
 }
 
 static void
@@ -422,15 +426,15 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 	else
 		state = FP_TASK_RUN_FAILED;
 
-	if (!fp_run_store_fail_lost(run->run_id, spec->task_id, done->map_index,
-								done->try_number, state, retry_at,
-								done->worker_pid,
-								done->has_begun
-								? "the worker was terminated while the task was running"
-								: "no worker could connect as the DAG's owner; the server log says why",
-								fp_clock_real()))
+	if (!fp_task_run_store_fail_lost(run->run_id, spec->task_id, done->map_index,
+									 done->try_number, state, retry_at,
+									 done->worker_pid,
+									 done->has_begun
+									 ? "the worker was terminated while the task was running"
+									 : "no worker could connect as the DAG's owner; the server log says why",
+									 fp_clock_real()))
 	{
-		FpTaskRunRow *row = fp_run_store_task_run(run->run_id, spec->task_id,
+		FpTaskRunRow *row = fp_task_run_store_get(run->run_id, spec->task_id,
 												  done->map_index);
 
 		if (row == NULL)
@@ -439,7 +443,7 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 		state = row->state;
 		retry_at = row->retry_at;
 	}
-	else
+	else if (fp_guc_logs(LOG))
 		ereport(LOG,
 				(errmsg("flowpg worker of task \"%s\" of dag \"%s\" was terminated",
 						spec->task_id, run->dag->dag_id),
@@ -503,14 +507,16 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 }
 
 /*
- * History that is too old goes in small steps: each a part of a cycle's
- * transaction, and the next one after a while.
+ * History that is too old goes in small steps, after what is urgent: each a
+ * transaction of its own, and the next one after a while.
  */
 static void
-keep_house(Cycle *cycle)
+keep_house(void)
 {
 	static TimestampTz last_step = 0;
+	MemoryContext context = CurrentMemoryContext;
 	TimestampTz now = fp_clock_real();
+	TimestampTz before;
 
 	if (fp_history_retention == 0 ||
 		!TimestampDifferenceExceeds(last_step, now,
@@ -518,8 +524,18 @@ keep_house(Cycle *cycle)
 									: PURGE_INTERVAL_MS))
 		return;
 	last_step = now;
-	begin_work(cycle);
-	house_has_more = fp_run_store_purge(now - fp_history_retention * USECS_PER_MINUTE,
+	fp_spi_begin_transaction("flowpg: forgetting old runs");
+	MemoryContextSwitchTo(context);
+	before = now - fp_history_retention * USECS_PER_MINUTE;
+	(void) fp_spi_try(purge, &before);
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(context);
+}
+
+static void
+purge(void *arg)
+{
+	house_has_more = fp_run_store_purge(*(TimestampTz *) arg,
 										PURGE_RUNS) == PURGE_RUNS;
 }
 
@@ -564,6 +580,7 @@ next_wake(FpModel *model, bool has_shortage)
 	if (!fp_clock_is_simulated())
 		result = milliseconds_until(Min(next_due(model), next_timer(model)));
 	result = Min(result, milliseconds_until(next_deadline(model)));
+	result = Min(result, milliseconds_until(model->retry_at));
 	if (house_has_more)
 		result = Min(result, PURGE_STEP_MS);
 	if (model->lost != NIL)

@@ -49,6 +49,12 @@ fp_store_args_add_count(FpStoreArgs *args, int value)
 }
 
 void
+fp_store_args_add_int64(FpStoreArgs *args, int64 value)
+{
+	fp_store_args_add(args, Int64GetDatum(value), false);
+}
+
+void
 fp_store_args_add_id(FpStoreArgs *args, int64 value)
 {
 	fp_store_args_add(args, Int64GetDatum(value), value == 0);
@@ -67,6 +73,13 @@ fp_store_args_add_time(FpStoreArgs *args, TimestampTz value)
 }
 
 void
+fp_store_args_add_optional_time(FpStoreArgs *args, TimestampTz value)
+{
+	fp_store_args_add(args, TimestampTzGetDatum(value),
+					  TIMESTAMP_IS_NOBEGIN(value));
+}
+
+void
 fp_store_args_add_interval(FpStoreArgs *args, const Interval *value)
 {
 	fp_store_args_add(args, PointerGetDatum(value), value == NULL);
@@ -81,11 +94,31 @@ fp_store_args_add_texts(FpStoreArgs *args, List *values)
 
 	foreach(lc, values)
 		elements[n++] = fp_datum_text(lfirst(lc));
-	fp_store_args_add(args,
-					  PointerGetDatum(construct_array(elements, n, TEXTOID,
-													  -1, false,
-													  TYPALIGN_INT)),
-					  false);
+	fp_store_args_add_array(args, elements, n, TEXTOID);
+}
+
+void
+fp_store_args_add_array(FpStoreArgs *args, Datum *elements, int n, Oid type)
+{
+	ArrayType  *array;
+
+	switch (type)
+	{
+		case TEXTOID:
+			array = construct_array(elements, n, type, -1, false,
+									TYPALIGN_INT);
+			break;
+		case INT4OID:
+			array = construct_array(elements, n, type, sizeof(int32), true,
+									TYPALIGN_INT);
+			break;
+		default:
+			Assert(type == INT8OID || type == TIMESTAMPTZOID);
+			array = construct_array(elements, n, type, sizeof(int64),
+									FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+			break;
+	}
+	fp_store_args_add(args, PointerGetDatum(array), false);
 }
 
 uint64
@@ -109,6 +142,18 @@ fp_store_append_text(const FpRow *row, void *arg)
 	List	  **list = (List **) arg;
 
 	*list = lappend(*list, fp_row_text(row, 1));
+}
+
+void
+fp_store_keep_text(const FpRow *row, void *arg)
+{
+	*(char **) arg = fp_row_text(row, 1);
+}
+
+void
+fp_store_keep_bool(const FpRow *row, void *arg)
+{
+	*(bool *) arg = fp_row_bool(row, 1);
 }
 
 void

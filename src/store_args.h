@@ -29,15 +29,22 @@ extern void fp_store_args_add_bool(FpStoreArgs *args, bool value);
 extern void fp_store_args_add_int(FpStoreArgs *args, int value);
 /* a number that is -1 where there is none */
 extern void fp_store_args_add_count(FpStoreArgs *args, int value);
+extern void fp_store_args_add_int64(FpStoreArgs *args, int64 value);
 /* a number that is 0 where there is none */
 extern void fp_store_args_add_id(FpStoreArgs *args, int64 value);
 extern void fp_store_args_add_oid(FpStoreArgs *args, Oid value);
 extern void fp_store_args_add_time(FpStoreArgs *args, TimestampTz value);
+/* DT_NOBEGIN is NULL */
+extern void fp_store_args_add_optional_time(FpStoreArgs *args,
+											TimestampTz value);
 /* NULL is NULL */
 extern void fp_store_args_add_interval(FpStoreArgs *args,
 									   const Interval *value);
 /* a List of char *; NIL is an empty array */
 extern void fp_store_args_add_texts(FpStoreArgs *args, List *values);
+/* an array of text, integer, bigint or timestamptz, none of them NULL */
+extern void fp_store_args_add_array(FpStoreArgs *args, Datum *elements,
+									int n, Oid type);
 
 /* fp_spi_execute in an owner scope of its own */
 extern uint64 fp_store_execute(FpStatement *statement,
@@ -45,10 +52,12 @@ extern uint64 fp_store_execute(FpStatement *statement,
 							   FpRowCallback callback, void *arg);
 
 /*
- * Callbacks.  append_text adds column 1 to the List that arg points to;
- * keep_int64 puts it into the int64 that arg points to.
+ * Callbacks.  append_text adds column 1 to the List that arg points to; the
+ * others put it into the char *, bool or int64 that arg points to.
  */
 extern void fp_store_append_text(const FpRow *row, void *arg);
+extern void fp_store_keep_text(const FpRow *row, void *arg);
+extern void fp_store_keep_bool(const FpRow *row, void *arg);
 extern void fp_store_keep_int64(const FpRow *row, void *arg);
 
 #endif							/* FLOWPG_STORE_ARGS_H */

@@ -45,6 +45,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "callback_store.h"
 #include "clock.h"
 #include "dag_rights.h"
 #include "dag_store.h"
@@ -53,8 +54,10 @@
 #include "run_store.h"
 #include "spi_util.h"
 #include "task_exec.h"
+#include "task_run_store.h"
 #include "upsert.h"
 #include "user_sql.h"
+#include "version_store.h"
 
 /* A task that waits for a run it has triggered is woken; this is for safety. */
 #define TRIGGER_POKE_US (60 * USECS_PER_SEC)
@@ -335,7 +338,7 @@ run_upsert(Attempt *attempt)
 	MemoryContextSwitchTo(task_context);
 	def = fp_upsert_from_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 																  CStringGetDatum(attempt->command->params))));
-	row = fp_run_store_task_run(assignment->run_id, assignment->task_id,
+	row = fp_task_run_store_get(assignment->run_id, assignment->task_id,
 								assignment->map_index);
 	if (row != NULL)
 	{
@@ -361,10 +364,10 @@ page_done(const FpUpsertProgress *progress, bool is_last, void *arg)
 	Attempt    *attempt = arg;
 	const FpAssignment *assignment = attempt->assignment;
 
-	fp_run_store_record_page(assignment->run_id, assignment->task_id,
-							 assignment->map_index, assignment->try_number,
-							 progress->pages, progress->rows_written,
-							 progress->position);
+	fp_task_run_store_record_page(assignment->run_id, assignment->task_id,
+								  assignment->map_index, assignment->try_number,
+								  progress->pages, progress->rows_written,
+								  progress->position);
 	if (is_last)
 		record_success(attempt, NULL);
 	commit_later(attempt);
@@ -386,7 +389,7 @@ begin_simple(Attempt *attempt)
 static void
 end_simple(Attempt *attempt, FpAttemptEnd *end)
 {
-	fp_run_store_end_attempt(end);
+	fp_task_run_store_end_attempt(end);
 	attempt->is_recorded = true;
 	commit_later(attempt);
 	CommitTransactionCommand();
@@ -429,7 +432,7 @@ run_sensor(Attempt *attempt)
 	int64		timeout = param_interval(attempt, "timeout");
 
 	begin_simple(attempt);
-	row = fp_run_store_task_run(assignment->run_id, assignment->task_id,
+	row = fp_task_run_store_get(assignment->run_id, assignment->task_id,
 								assignment->map_index);
 	if (row != NULL && row->started_at != DT_NOBEGIN)
 		attempt->started_at = row->started_at;
@@ -471,9 +474,9 @@ run_branch(Attempt *attempt)
 	begin_simple(attempt);
 	chosen = fp_operator_branch(param_text(attempt, "command"),
 								&attempt->context);
-	fp_run_store_check_downstream(attempt->assignment->dag_id,
-								  attempt->assignment->version,
-								  attempt->assignment->task_id, chosen);
+	fp_version_store_check_downstream(attempt->assignment->dag_id,
+									  attempt->assignment->version,
+									  attempt->assignment->task_id, chosen);
 	initStringInfo(&result);
 	appendStringInfoChar(&result, '[');
 	foreach(lc, chosen)
@@ -502,7 +505,7 @@ run_trigger(Attempt *attempt)
 	FpRunRow   *child_row;
 
 	begin_simple(attempt);
-	row = fp_run_store_task_run(assignment->run_id, assignment->task_id,
+	row = fp_task_run_store_get(assignment->run_id, assignment->task_id,
 								assignment->map_index);
 	if (row != NULL && row->started_at != DT_NOBEGIN)
 		attempt->started_at = row->started_at;
@@ -529,10 +532,10 @@ run_trigger(Attempt *attempt)
 		child = fp_run_store_insert(&run, param_text(attempt, "conf"),
 									fp_clock_real());
 		fp_request_store_add(FP_REQUEST_RUN, NULL, child, 0, NULL);
-		fp_run_store_keep_position(assignment->run_id, assignment->task_id,
-								   assignment->map_index,
-								   assignment->try_number,
-								   psprintf(INT64_FORMAT, child));
+		fp_task_run_store_keep_position(assignment->run_id, assignment->task_id,
+										assignment->map_index,
+										assignment->try_number,
+										psprintf(INT64_FORMAT, child));
 	}
 
 	if (!param_bool(attempt, "wait"))
@@ -594,10 +597,10 @@ run_retention(Attempt *attempt)
 		has_more = fp_operator_retention(&retention, &attempt->context,
 										 &removed);
 		pages++;
-		fp_run_store_record_page(assignment->run_id, assignment->task_id,
-								 assignment->map_index,
-								 assignment->try_number, pages, removed,
-								 NULL);
+		fp_task_run_store_record_page(assignment->run_id, assignment->task_id,
+									  assignment->map_index,
+									  assignment->try_number, pages, removed,
+									  NULL);
 		pg_atomic_write_u64(&attempt->slot->pages, pages);
 		pg_atomic_write_u64(&attempt->slot->rows_written, removed);
 		if (!has_more)
@@ -626,14 +629,14 @@ find_callback(Attempt *attempt)
 	List	   *failed_tasks = NIL;
 
 	begin_simple(attempt);
-	fp_run_store_callback_values(assignment->callback_id, &state, &message,
-								 &failed_tasks);
+	fp_callback_store_values(assignment->callback_id, &state, &message,
+							 &failed_tasks);
 	if (state == NULL)
 		elog(ERROR, "callback " INT64_FORMAT " is missing",
 			 assignment->callback_id);
-	command = fp_run_store_callback_command(assignment->dag_id,
-											assignment->version,
-											fp_run_state_parse(state));
+	command = fp_version_store_callback_command(assignment->dag_id,
+												assignment->version,
+												fp_run_state_parse(state));
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(task_context);
 	context->state = state;
@@ -649,8 +652,8 @@ run_callback(Attempt *attempt)
 
 	begin_simple(attempt);
 	fp_user_sql_run(attempt->command->command, &attempt->context, &result);
-	fp_run_store_end_callback(attempt->assignment->callback_id, NULL, NULL,
-							  fp_clock_real());
+	fp_callback_store_end(attempt->assignment->callback_id, NULL, NULL,
+						  fp_clock_real());
 	attempt->is_recorded = true;
 	commit_later(attempt);
 	fp_user_sql_end_block();
@@ -743,7 +746,7 @@ record_success(Attempt *attempt, const FpUserSqlResult *result)
 		end.rows_written = result->rows_written;
 		end.result = result->first_row;
 	}
-	fp_run_store_end_attempt(&end);
+	fp_task_run_store_end_attempt(&end);
 	attempt->is_recorded = true;
 }
 
@@ -791,10 +794,10 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 		fp_spi_begin_transaction(NULL);
 		MemoryContextSwitchTo(task_context);
 		if (assignment->operator == FP_OPERATOR_CALLBACK)
-			fp_run_store_end_callback(assignment->callback_id, end.sqlstate,
-									  end.message, end.ended_at);
+			fp_callback_store_end(assignment->callback_id, end.sqlstate,
+								  end.message, end.ended_at);
 		else
-			fp_run_store_end_attempt(&end);
+			fp_task_run_store_end_attempt(&end);
 		commit_later(attempt);
 		CommitTransactionCommand();
 	}
@@ -870,9 +873,9 @@ find_command(const FpAssignment *assignment)
 
 	fp_spi_begin_transaction(NULL);
 	MemoryContextSwitchTo(command_context);
-	command = fp_run_store_task_command(assignment->dag_id,
-										assignment->version,
-										assignment->task_id);
+	command = fp_version_store_command(assignment->dag_id,
+									   assignment->version,
+									   assignment->task_id);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(task_context);
 	entry = hash_search(commands, key, HASH_ENTER, NULL);

@@ -132,10 +132,11 @@ fp_task_state_follow_branch(FpModel *model, FpTask *task, List *followed,
 		if (goes_on[spec->downstream[d]] ||
 			downstream->state != FP_TASK_RUN_NONE)
 			continue;
-		fp_run_store_batch_add(model->decided, run->run_id,
-							   run->dag->dag_id,
-							   fp_model_task_spec(downstream)->task_id, -1,
-							   downstream->try_number, FP_TASK_RUN_SKIPPED);
+		fp_task_run_store_batch_add(model->decided, run->run_id,
+									run->dag->dag_id,
+									fp_model_task_spec(downstream)->task_id, -1,
+									downstream->try_number,
+									FP_TASK_RUN_SKIPPED);
 		downstream->has_row = true;
 		fp_model_forget_past(downstream);
 		if (is_begun)
@@ -278,10 +279,11 @@ fp_task_state_cancel_idle(FpModel *model, FpRun *run)
 
 		/* one that has not begun leaves no trace */
 		if (task->has_row && task->state != FP_TASK_RUN_NONE)
-			fp_run_store_batch_add(model->decided, run->run_id,
-								   run->dag->dag_id,
-								   run->version->tasks[i].task_id, -1,
-								   task->try_number, FP_TASK_RUN_CANCELLED);
+			fp_task_run_store_batch_add(model->decided, run->run_id,
+										run->dag->dag_id,
+										run->version->tasks[i].task_id, -1,
+										task->try_number,
+										FP_TASK_RUN_CANCELLED);
 		settle(model, task, FP_TASK_RUN_CANCELLED);
 	}
 }
@@ -319,9 +321,9 @@ decide(FpModel *model, FpTask *task, List **ended)
 			return;				/* keep compiler quiet */
 	}
 
-	fp_run_store_batch_add(model->decided, task->run->run_id,
-						   task->run->dag->dag_id, spec->task_id, -1,
-						   task->try_number, state);
+	fp_task_run_store_batch_add(model->decided, task->run->run_id,
+								task->run->dag->dag_id, spec->task_id, -1,
+								task->try_number, state);
 	task->has_row = true;
 	settle(model, task, state);
 	*ended = lappend(*ended, task);

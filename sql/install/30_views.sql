@@ -64,8 +64,12 @@ SELECT m.tobe_dag, m.asis_dag, i.data_interval_start, i.data_interval_end,
             WHERE l.dag_id OPERATOR(pg_catalog.=) m.asis_dag
                 AND l.completion_date OPERATOR(pg_catalog.=)
                     pg_catalog.timezone(d.timezone, i.data_interval_end)::date
-                AND (l.logged_by IS NULL
-                    OR pg_catalog.pg_has_role(l.logged_by::oid, d.owner::oid, 'MEMBER')))
+                AND (l.run_id IS NOT NULL
+                    OR EXISTS (
+                        SELECT FROM pg_catalog.pg_roles w
+                        WHERE w.oid OPERATOR(pg_catalog.=) l.logged_by::oid
+                            AND (w.rolsuper
+                                OR pg_catalog.pg_has_role(w.oid, d.owner::oid, 'USAGE')))))
         ELSE EXISTS (
             SELECT FROM flow.coverage c
             WHERE c.dag_id OPERATOR(pg_catalog.=) m.asis_dag
@@ -150,7 +154,11 @@ SELECT r.run_id, r.dag_id, r.run_type, r.state, r.logical_date,
     coalesce(r.ended_at, pg_catalog.clock_timestamp())
         OPERATOR(pg_catalog.-) r.started_at AS duration,
     r.message, r.conf, r.queued_at, r.started_at, r.ended_at, r.version,
-    r.parent_run_id
+    r.parent_run_id,
+    CASE
+        WHEN r.state OPERATOR(pg_catalog.=) 'queued'
+        THEN flow.run_waits_for(r.run_id)
+    END AS waits_for
 FROM flow.dag_run r;
 COMMENT ON VIEW flow.run_status IS 'every run, with how far it is and why it failed';
 
@@ -163,74 +171,24 @@ SELECT r.run_id, r.dag_id, k.task_id,
     greatest(t.rows_written, w.rows_written) AS rows_written,
     greatest(t.pages, w.pages) AS pages,
     CASE
-        WHEN r.state OPERATOR(pg_catalog.=) 'queued' THEN coalesce(
-            (SELECT 'backfill: paused' FROM flow.backfill b
-             WHERE b.backfill_id OPERATOR(pg_catalog.=) r.backfill_id
-                AND b.state OPERATOR(pg_catalog.=) 'paused'),
-            (SELECT CASE
-                    WHEN pg_catalog.bool_or(d.is_paused) THEN 'dag: paused'
-                    ELSE 'asis: ' OPERATOR(pg_catalog.||)
-                        pg_catalog.string_agg(s.asis_dag, ', ' ORDER BY s.asis_dag)
-                        FILTER (WHERE NOT s.satisfied)
-                END
-             FROM flow.dependency_status s
-                JOIN flow.dag d ON d.dag_id OPERATOR(pg_catalog.=) s.tobe_dag
-             WHERE s.run_id OPERATOR(pg_catalog.=) r.run_id),
-            (SELECT 'dag: paused' FROM flow.dag d
-             WHERE d.dag_id OPERATOR(pg_catalog.=) r.dag_id AND d.is_paused
-                AND r.run_type OPERATOR(pg_catalog.=) 'scheduled'
-                AND r.backfill_id IS NULL),
-            'run: queued')
-        WHEN r.state OPERATOR(pg_catalog.<>) 'running' THEN NULL
-        WHEN t.state IS NULL THEN coalesce(
-            (SELECT 'upstream: ' OPERATOR(pg_catalog.||)
-                    pg_catalog.string_agg(u.task_id, ', ' ORDER BY u.task_id)
-             FROM pg_catalog.unnest(k.upstream) u (task_id)
-             WHERE NOT EXISTS (
-                SELECT FROM flow.task_run f
-                WHERE f.run_id OPERATOR(pg_catalog.=) r.run_id
-                    AND f.task_id OPERATOR(pg_catalog.=) u.task_id
-                    AND f.state OPERATOR(pg_catalog.=) ANY (ARRAY['success',
-                        'failed', 'skipped', 'upstream_failed', 'cancelled',
-                        'removed']))),
-            CASE WHEN k.depends_on_past THEN
-                (SELECT 'run: ' OPERATOR(pg_catalog.||) p.run_id::text
-                 FROM (SELECT q.run_id FROM flow.dag_run q
-                       WHERE q.dag_id OPERATOR(pg_catalog.=) r.dag_id
-                            AND q.logical_date OPERATOR(pg_catalog.<) r.logical_date
-                            AND q.run_type OPERATOR(pg_catalog.<>) 'manual'
-                            AND q.parent_run_id IS NULL
-                       ORDER BY q.logical_date DESC LIMIT 1) p
-                 WHERE NOT EXISTS (
-                    SELECT FROM flow.task_run f
-                    WHERE f.run_id OPERATOR(pg_catalog.=) p.run_id
-                        AND f.task_id OPERATOR(pg_catalog.=) k.task_id
-                        AND f.state OPERATOR(pg_catalog.=)
-                            ANY (ARRAY['success', 'skipped'])))
-            END,
-            'worker')
-        WHEN t.state OPERATOR(pg_catalog.=) ANY (ARRAY['scheduled', 'queued'])
-        THEN 'worker'
-        WHEN t.state OPERATOR(pg_catalog.=) 'up_for_retry'
-        THEN 'retry at ' OPERATOR(pg_catalog.||) t.retry_at::text
-        WHEN t.state OPERATOR(pg_catalog.=) 'up_for_reschedule'
-        THEN 'condition, looked at again at ' OPERATOR(pg_catalog.||) t.retry_at::text
+        WHEN r.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running'])
+        THEN flow.task_waits_for(r.run_id, k.task_id)
     END AS waits_for,
     t.message, t.result, t.sqlstate, t.retry_at,
     r.logical_date, r.state AS run_state
 FROM flow.dag_run r
     CROSS JOIN LATERAL (
-        SELECT v.task_id, v.upstream, v.depends_on_past
+        SELECT v.task_id
         FROM flow.task_version v
         WHERE v.dag_id OPERATOR(pg_catalog.=) r.dag_id
             AND v.version OPERATOR(pg_catalog.=) r.version
         UNION ALL
-        SELECT q.task_id, NULL, false
+        SELECT q.task_id
         FROM flow.task q
         WHERE q.dag_id OPERATOR(pg_catalog.=) r.dag_id AND r.version IS NULL
         UNION ALL
         -- no longer in the definition that the run has now
-        SELECT x.task_id, NULL, false
+        SELECT x.task_id
         FROM flow.task_run x
         WHERE x.run_id OPERATOR(pg_catalog.=) r.run_id
             AND x.state OPERATOR(pg_catalog.=) 'removed'
@@ -253,7 +211,7 @@ FROM flow.dag_run r
         AND w.task_id OPERATOR(pg_catalog.=) k.task_id
         AND w.map_index OPERATOR(pg_catalog.=) t.map_index;
 COMMENT ON VIEW flow.task_status IS 'every task of every run, also those not begun (state NULL) and what they wait for';
-COMMENT ON COLUMN flow.task_status.waits_for IS 'asis: DAGs; upstream: tasks; run: an earlier run (depends_on_past), or the start of this one; backfill or dag: paused; worker: a free worker, pool slot or place under max_active_tasks; or a time';
+COMMENT ON COLUMN flow.task_status.waits_for IS 'a run not started: asis (DAGs), dag or backfill (paused), run_window, max_active_runs, run (queued); a task: upstream (tasks), run (an earlier one, depends_on_past), max_active_tasks, pool, worker, a time, a condition or a triggered run; flow_explain says more';
 
 CREATE VIEW flow.dag_status WITH (security_invoker = true) AS
 SELECT d.dag_id, d.owner, d.is_paused, d.schedule,
@@ -345,6 +303,20 @@ FROM flow.backfill b
             WHERE br.backfill_id OPERATOR(pg_catalog.=) b.backfill_id) s) c;
 COMMENT ON VIEW flow.backfill_status IS 'every backfill, with how far it is and how long it will take';
 COMMENT ON COLUMN flow.backfill_status.eta IS 'how long it will take from now on; NULL: not known';
+
+CREATE VIEW flow.callback_status WITH (security_invoker = true) AS
+SELECT c.callback_id, c.run_id, r.dag_id,
+    CASE
+        WHEN c.run_state OPERATOR(pg_catalog.=) 'success' THEN 'on_success'
+        ELSE 'on_failure'
+    END AS callback,
+    c.state, c.try_number, c.queued_at, c.started_at, c.ended_at,
+    coalesce(c.ended_at, pg_catalog.clock_timestamp())
+        OPERATOR(pg_catalog.-) c.started_at AS duration,
+    c.sqlstate, c.message
+FROM flow.callback c
+    JOIN flow.dag_run r ON r.run_id OPERATOR(pg_catalog.=) c.run_id;
+COMMENT ON VIEW flow.callback_status IS 'on_success and on_failure of runs that have ended, and what became of them';
 
 CREATE VIEW flow.dag_stats WITH (security_invoker = true) AS
 SELECT t.dag_id, t.task_id, pg_catalog.count(*) AS runs,

@@ -10,7 +10,7 @@
 
 pg_major=${PG_MAJOR:-15}
 
-work= tree= bindir= child= timer=
+work= tree= bindir=
 
 # The environment of the caller must not change what tests see or print.
 unset "${!PG@}" MAKEFLAGS MFLAGS MAKELEVEL PERL5LIB PERL5OPT CDPATH TMPDIR
@@ -40,21 +40,25 @@ trap 'exit 143' TERM
 
 clean_up()
 {
-	local status=$?
+	local status=$? job children
 
 	trap - EXIT
 	trap '' HUP INT TERM
-	if [ -n "$child" ]
-	then
-		kill -TERM -- "-$child" "$timer" 2>/dev/null
-		wait "$child" 2>/dev/null
-	fi
+	children=$(jobs -p)
+	for job in $children
+	do
+		kill -TERM -- "-$job" 2>/dev/null || kill -TERM "$job" 2>/dev/null
+	done
+	wait
 	restore_cluster_conf
 	if [ -n "$work" ]
 	then
 		cd /
 		stop_servers
-		[ -z "$child" ] || kill -KILL -- "-$child" 2>/dev/null
+		for job in $children
+		do
+			kill -KILL -- "-$job" 2>/dev/null
+		done
 		end_processes
 		rm -rf "$work"
 	fi
@@ -111,7 +115,7 @@ wait_for_end()
 # the time limit, with status 124.
 run()
 {
-	local limit=$1 status ended=
+	local limit=$1 child timer ended= status
 
 	shift
 	set -m
@@ -131,7 +135,6 @@ run()
 		kill "$timer"
 		wait "$timer" 2>/dev/null
 	fi
-	child=
 	return "$status"
 }
 

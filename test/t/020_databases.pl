@@ -229,19 +229,19 @@ is(wait_for_run($node, trigger($node, 'own', db => 'new name'), db => 'new name'
 # A template itself has no scheduler; what is made from it has.
 $node->safe_psql('postgres', 'CREATE DATABASE pattern IS_TEMPLATE true');
 $node->safe_psql('pattern', 'CREATE EXTENSION flowpg');
-$node->safe_psql('postgres', 'CREATE DATABASE "from pattern" TEMPLATE pattern');
-wait_for_scheduler($node, db => 'from pattern');
+$node->safe_psql('postgres', 'CREATE DATABASE "patterned" TEMPLATE pattern');
+wait_for_scheduler($node, db => 'patterned');
 unlike(databases_with('scheduler'), qr/(^| )pattern( |$)/, 'a template has no scheduler');
 define($node, q{
 SELECT flow_create_dag('own', NULL);
 SELECT flow_add_sql('own', 'one', 'SELECT 1');
-}, db => 'from pattern');
-is(wait_for_run($node, trigger($node, 'own', db => 'from pattern'), db => 'from pattern'), 'success', 'a database made from it runs its DAGs');
+}, db => 'patterned');
+is(wait_for_run($node, trigger($node, 'own', db => 'patterned'), db => 'patterned'), 'success', 'a database made from it runs its DAGs');
 
 # ------------------------------------------------------------------------
 # Nothing is left over
 
-$node->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('copy', 'new name', 'from pattern', 'sales', 'stock');
+$node->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('copy', 'new name', 'patterned', 'sales', 'stock');
 is(databases_with('%'), '', 'without databases there are no schedulers and workers');
 is(process_count($node, 'launcher'), 1, 'but the launcher');
 unlike(slurp_file($node->logfile), qr/PANIC|TRAP|signal (6|11)\b/, 'no process has crashed');

@@ -1,0 +1,40 @@
+/*-------------------------------------------------------------------------
+ *
+ * coverage_store.h
+ *	  All SQL on coverage and dag_log: what a DAG has succeeded for.
+ *
+ * coverage holds the spans of data that successful runs stand for, dag_log
+ * the days.  The scheduler writes both; users may write dag_log too, as the
+ * word of what runs elsewhere.  Every function runs inside a transaction and
+ * opens its own owner scope.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_COVERAGE_STORE_H
+#define FLOWPG_COVERAGE_STORE_H
+
+#include "utils/date.h"
+#include "utils/timestamp.h"
+
+/* [from, until) is covered, or no longer; nothing where that is empty */
+extern void fp_coverage_store_add(const char *dag_id, TimestampTz from,
+								  TimestampTz until);
+extern void fp_coverage_store_remove(const char *dag_id, TimestampTz from,
+									 TimestampTz until);
+
+/* whether all of [from, until) is covered */
+extern bool fp_coverage_store_contains(const char *dag_id, TimestampTz from,
+									   TimestampTz until);
+
+/* a run's success is that of its date; replaces what is there */
+extern void fp_coverage_store_log(const char *dag_id, DateADT date,
+								  TimestampTz at, int64 run_id);
+
+/*
+ * Whether dag_log has a row for the date whose word counts for a DAG of this
+ * owner.
+ */
+extern bool fp_coverage_store_has_word(const char *dag_id, DateADT date,
+									   Oid tobe_owner);
+
+#endif							/* FLOWPG_COVERAGE_STORE_H */
