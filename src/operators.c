@@ -246,7 +246,9 @@ fp_operator_check_retention(const FpRetention *retention, bool check_names)
 
 	relation = open_target(retention->target, "target");
 	(void) time_column(relation, retention->column_name, &type);
-	if (pg_class_aclcheck(relation, GetUserId(), ACL_DELETE) != ACLCHECK_OK)
+	/* it reads the column to find what is old */
+	if (pg_class_aclcheck(relation, GetUserId(), ACL_DELETE) != ACLCHECK_OK ||
+		pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE,
 					   get_rel_name(relation));
 }
@@ -267,7 +269,8 @@ open_target(const char *target, const char *argument)
 		get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("invalid %s: \"%s\" is not a table", argument, target)));
+				 errmsg("invalid %s: \"%s\" is not a table", argument, target),
+				 errhint("A retention removes rows of a table or partitions of a partitioned table.")));
 	return relation;
 }
 
@@ -280,7 +283,8 @@ time_column(Oid relation, const char *column_name, Oid *type)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("column \"%s\" of table \"%s\" does not exist",
-						column_name, get_rel_name(relation))));
+						column_name, get_rel_name(relation)),
+				 errhint("Name the column of type date, timestamp or timestamptz that tells a row's age.")));
 	*type = getBaseType(get_atttype(relation, column));
 	if (*type != DATEOID && *type != TIMESTAMPOID && *type != TIMESTAMPTZOID)
 		ereport(ERROR,

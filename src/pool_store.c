@@ -24,7 +24,7 @@ static FpStatement list_pools = {
 };
 
 static FpStatement share_pool = {
-	"SELECT slots FROM flow.pool WHERE pool = $1 FOR KEY SHARE",
+	"SELECT slots FROM flow.pool WHERE pool = $1 FOR SHARE",
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 

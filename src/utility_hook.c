@@ -49,6 +49,11 @@ static void run_utility(PlannedStmt *pstmt, const char *queryString,
 						bool readOnlyTree, ProcessUtilityContext context,
 						ParamListInfo params, QueryEnvironment *queryEnv,
 						DestReceiver *dest, QueryCompletion *qc);
+static void run_held(Oid database, PlannedStmt *pstmt,
+					 const char *queryString, bool readOnlyTree,
+					 ProcessUtilityContext context, ParamListInfo params,
+					 QueryEnvironment *queryEnv, DestReceiver *dest,
+					 QueryCompletion *qc);
 static void release_database(int code, Datum database);
 static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
 						  int subId, void *arg);
@@ -89,17 +94,25 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		run_utility(pstmt, queryString, readOnlyTree, context, params,
 					queryEnv, dest, qc);
 	else
+		run_held(database, pstmt, queryString, readOnlyTree, context, params,
+				 queryEnv, dest, qc);
+}
+
+/* Runs the command with flowpg's processes out of the database. */
+static void
+run_held(Oid database, PlannedStmt *pstmt, const char *queryString,
+		 bool readOnlyTree, ProcessUtilityContext context,
+		 ParamListInfo params, QueryEnvironment *queryEnv,
+		 DestReceiver *dest, QueryCompletion *qc)
+{
+	PG_ENSURE_ERROR_CLEANUP(release_database, ObjectIdGetDatum(database));
 	{
-		PG_ENSURE_ERROR_CLEANUP(release_database, ObjectIdGetDatum(database));
-		{
-			fp_process_hold_database(database);
-			run_utility(pstmt, queryString, readOnlyTree, context, params,
-						queryEnv, dest, qc);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(release_database,
-									ObjectIdGetDatum(database));
-		fp_process_release_database(database);
+		fp_process_hold_database(database);
+		run_utility(pstmt, queryString, readOnlyTree, context, params,
+					queryEnv, dest, qc);
 	}
+	PG_END_ENSURE_ERROR_CLEANUP(release_database, ObjectIdGetDatum(database));
+	fp_process_release_database(database);
 }
 
 /* The command has failed, or its session ends in the middle of it. */
