@@ -31,9 +31,6 @@ ISOLATION = $(sort $(patsubst test/specs/%.spec,%,$(wildcard test/specs/*.spec))
 ISOLATION_OPTS = --inputdir=test --temp-instance=tmp_check/isolation \
 	--temp-config=test/flowpg.conf
 
-# pg_regress makes the last directory of a path only.
-REGRESS_PREP = tmp_check
-
 TAP_TESTS = 1
 PROVE_TESTS = test/t/*.pl
 
