@@ -21,7 +21,7 @@ DATA_built = sql/flowpg--$(EXTVERSION).sql
 EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
 
 REGRESS = cron schedule graph trigger_rule dag_api operators_api document \
-	run_planner upsert privileges
+	run_planner act upsert privileges
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/flowpg.conf
 
 # pg_regress makes the last directory of --temp-instance only.
