@@ -195,14 +195,16 @@ CREATE ROLE regress_flow_ann LOGIN;
 CREATE ROLE regress_flow_bob LOGIN;
 SELECT flow_grant('regress_flow_ann'), flow_grant('regress_flow_bob');
 GRANT EXECUTE ON FUNCTION error_of(text) TO PUBLIC;
-GRANT SELECT, DELETE ON orders TO regress_flow_ann;
+GRANT SELECT (id, day), DELETE ON orders TO regress_flow_ann;
+CREATE TABLE past_orders (day date);
+GRANT SELECT, DELETE ON past_orders TO regress_flow_ann;
 GRANT SELECT ON orders TO regress_flow_bob;
 SET SESSION AUTHORIZATION regress_flow_bob;
 SELECT flow_create_dag('bob');
 SELECT error_of($$SELECT flow_add_retention('bob', 't', 'orders', 'day', '1 day')$$);
 SET SESSION AUTHORIZATION regress_flow_ann;
 SELECT flow_create_dag(d) FROM unnest('{ann,ann too}'::text[]) d;
-SELECT flow_add_retention('ann', 'retention', 'orders', 'day', '1 day');
+SELECT flow_add_retention('ann', 'retention', 'past_orders', 'day', '1 day');
 SELECT flow_add_trigger('ann', 'trigger', 'ann too');
 SELECT error_of(s) FROM unnest(ARRAY[
     $$SELECT flow_add_check('ann', 't', 'SELECT count(amount) > 0 FROM orders')$$,

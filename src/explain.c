@@ -604,7 +604,7 @@ explain_past(const FpRunRow *run, FpTaskProgress *task)
 	if (previous == NULL)
 		return reason(task->task_id, "scheduler", "is about to start");
 	return reason(task->task_id, psprintf("run: " INT64_FORMAT, run_id),
-				  psprintf("waits, by depends_on_past, for the same task of %s, which is %s",
+				  psprintf("waits, by depends_on_past, for %s, in which it is %s",
 						   run_text(previous),
 						   state != NULL ? state : "not begun"));
 }
