@@ -243,4 +243,5 @@ DROP VIEW orders_view;
 DROP TABLE orders, parts;
 DROP SCHEMA elsewhere CASCADE;
 RESET SESSION AUTHORIZATION;
+DROP TABLE past_orders;
 DROP ROLE regress_flow_admin, regress_flow_ann, regress_flow_bob;
