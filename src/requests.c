@@ -17,10 +17,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 
+#include "backfill_life.h"
 #include "clock.h"
 #include "link.h"
 #include "request_store.h"
 #include "requests.h"
+#include "rework.h"
 #include "run_life.h"
 
 static void apply(FpModel *model, const FpRequest *request);
@@ -60,16 +62,16 @@ apply(FpModel *model, const FpRequest *request)
 			run_added(model, request->run_id);
 			break;
 		case FP_REQUEST_BACKFILL:
-			fp_run_life_take_backfill(model, request->backfill_id);
+			fp_backfill_life_take(model, request->backfill_id);
 			break;
 		case FP_REQUEST_PAUSE_BACKFILL:
-			fp_run_life_pause_backfill(model, request->backfill_id);
+			fp_backfill_life_pause(model, request->backfill_id);
 			break;
 		case FP_REQUEST_RESUME_BACKFILL:
-			fp_run_life_resume_backfill(model, request->backfill_id);
+			fp_backfill_life_resume(model, request->backfill_id);
 			break;
 		case FP_REQUEST_CANCEL_BACKFILL:
-			fp_run_life_cancel_backfill(model, request->backfill_id);
+			fp_backfill_life_cancel(model, request->backfill_id);
 			break;
 		case FP_REQUEST_CANCEL_RUN:
 			run = fp_model_run(model, request->run_id);
@@ -77,12 +79,12 @@ apply(FpModel *model, const FpRequest *request)
 				fp_run_life_cancel(model, run, "cancelled by flow_cancel_run");
 			break;
 		case FP_REQUEST_CLEAR:
-			fp_run_life_rework(model, request->run_id,
+			fp_rework_tasks(model, request->run_id,
 							   get_list_arg(request, "task_ids"),
 							   FP_TASK_RUN_NONE);
 			break;
 		case FP_REQUEST_MARK:
-			fp_run_life_rework(model, request->run_id,
+			fp_rework_tasks(model, request->run_id,
 							   get_list_arg(request, "task_ids"),
 							   fp_task_run_state_parse(get_arg(request,
 															   "state")));

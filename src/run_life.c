@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_life.c
- *	  The life of runs and backfills: made, queued, started, ended, cancelled.
+ *	  The life of runs: made, queued, started, ended, cancelled.
  *
  * Runs in the scheduler, inside its cycle's transaction.  A run is made
  * queued (by the schedule, a link, or a session), waits in its queue for asis
@@ -17,22 +17,19 @@
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
-#include "backfill_store.h"
+#include "backfill_life.h"
 #include "callback_store.h"
+#include "callbacks.h"
 #include "clock.h"
-#include "coverage_store.h"
 #include "dispatch.h"
-#include "graph.h"
 #include "guc.h"
 #include "link.h"
+#include "past.h"
 #include "run_life.h"
-#include "run_planner.h"
 #include "spi_util.h"
+#include "task_run_store.h"
 #include "task_state.h"
 #include "version_store.h"
-
-/* A callback that a stop of the server cuts off is tried so often. */
-#define MAX_CALLBACK_TRIES 3
 
 /* Where a session's lock is in the way, it is tried again after this long. */
 #define LOCKED_DELAY_MS 1000
@@ -40,10 +37,6 @@
 /* Scheduled runs of one DAG that one cycle makes at most. */
 #define MAX_RUNS_AT_ONCE 500
 
-static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
-						List *adopted, FpTaskRunBatch *lost);
-static const FpAssignment *find_adopted(List *adopted, int64 run_id,
-										const FpTaskRunRow *row);
 /* The end of a run, as the tables get it. */
 typedef struct RunEnd
 {
@@ -58,222 +51,13 @@ typedef struct RunEnd
 static void record_end(void *arg);
 static void make_due_run(void *arg);
 static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
-static void restore_callbacks(FpModel *model, List *adopted);
-static void start_callback(FpModel *model, FpDag *dag, const FpRunRow *run,
-						   FpRunState state, int64 callback_id, uint64 token);
-static void follow_earlier_branches(FpModel *model, FpRun *run);
-static void set_deadline(FpModel *model, FpRun *run, TimestampTz started_at);
-static void park_if_idle(FpModel *model, FpRun *run);
-static void unpark(FpModel *model, FpRun *run);
 static void wake_parent(FpModel *model, int64 parent_run_id);
-static bool is_in_window(const FpBackfill *backfill, const FpDag *dag,
-						 TimestampTz now);
-static void read_window(FpBackfill *backfill, const char *window);
 static void notify_run(const FpRun *run, FpRunState state);
 static bool has_room_for_due(const FpQueue *queue);
 static bool may_start_one(const FpQueue *queue);
 static void start_run(FpModel *model, FpRun *run);
 static List *remove_old_tasks(int64 run_id, List *task_versions,
 							  List *task_runs);
-static void reprocess(FpModel *model, const FpBackfillRunRow *row,
-					  int64 backfill_id);
-static List *failed_and_downstream(const FpRunRow *run);
-static void cancel_dependents(FpModel *model, FpBackfill *backfill,
-							  FpDag *dag, TimestampTz start, TimestampTz end,
-							  const char *message);
-static void drop_queued(FpModel *model, FpRun *run, const char *message);
-static void settle_backfill(FpModel *model, FpBackfill *backfill);
-
-
-/* ---- start of a scheduler ---- */
-
-void
-fp_run_life_restore(FpModel *model, List *adopted)
-{
-	static bool is_first = true;
-	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
-	List	   *backfills = fp_backfill_store_unfinished();
-	List	   *runs = fp_run_store_unfinished();
-	HTAB	   *ordinals;
-	HASHCTL		control;
-	ListCell   *lc;
-	ListCell   *lr;
-	typedef struct OrdinalEntry
-	{
-		int64		run_id;
-		int64		ordinal;
-	} OrdinalEntry;
-
-	/* a scheduler that only begins anew has seen no crash */
-	if (is_first)
-		model->has_crashed = !fp_run_store_begin_instance();
-	is_first = false;
-
-	memset(&control, 0, sizeof(control));
-	control.keysize = sizeof(int64);
-	control.entrysize = sizeof(OrdinalEntry);
-	control.hcxt = CurrentMemoryContext;
-	ordinals = hash_create("flowpg ordinals", 256, &control,
-						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-
-	/* a backfill that is still queued is taken up by its request */
-	foreach(lc, backfills)
-	{
-		FpBackfillRow *row = lfirst(lc);
-		FpBackfill *backfill;
-
-		if (row->state == FP_BACKFILL_QUEUED)
-			continue;
-		backfill = fp_model_backfill(model, row->backfill_id, true);
-		backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
-		backfill->is_paused = row->state == FP_BACKFILL_PAUSED;
-		backfill->stop_on_failure = row->stop_on_failure;
-		backfill->ignore_depends_on_past = row->ignore_depends_on_past;
-		backfill->max_active_runs = row->max_active_runs;
-		backfill->priority = row->priority;
-		read_window(backfill, row->run_window);
-		foreach(lr, fp_run_store_of_backfill(row->backfill_id))
-		{
-			FpBackfillRunRow *run = lfirst(lr);
-			OrdinalEntry *entry;
-
-			if (run->run->backfill_id != row->backfill_id)
-				continue;
-			entry = hash_search(ordinals, &run->run->run_id, HASH_ENTER,
-								NULL);
-			entry->ordinal = run->ordinal;
-		}
-	}
-
-	foreach(lc, runs)
-	{
-		FpRunRow   *row = lfirst(lc);
-		OrdinalEntry *entry = hash_search(ordinals, &row->run_id, HASH_FIND,
-										  NULL);
-
-		/* those of a queued backfill come with its request */
-		if (row->backfill_id != 0 &&
-			fp_model_backfill(model, row->backfill_id, false) == NULL)
-			continue;
-		restore_run(model, row, entry != NULL ? entry->ordinal : 0, adopted,
-					lost);
-	}
-	hash_destroy(ordinals);
-
-	if (lost->n > 0 && fp_guc_logs(LOG))
-		ereport(LOG,
-				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
-						lost->n)));
-	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
-								fp_clock_real());
-
-	restore_callbacks(model, adopted);
-
-	foreach(lc, backfills)
-	{
-		FpBackfillRow *row = lfirst(lc);
-		FpBackfill *backfill = fp_model_backfill(model, row->backfill_id,
-												 false);
-
-		if (backfill != NULL)
-			settle_backfill(model, backfill);
-	}
-
-	/* runs of DAGs that are no more */
-	foreach(lc, runs)
-	{
-		FpRun	   *run = fp_model_run(model,
-									   ((FpRunRow *) lfirst(lc))->run_id);
-
-		if (run != NULL && run->dag->row == NULL)
-			fp_run_life_cancel(model, run, "the DAG has been dropped");
-	}
-	{
-		HASH_SEQ_STATUS scan;
-		FpDag	   *dag;
-
-		hash_seq_init(&scan, model->dags);
-		while ((dag = hash_seq_search(&scan)) != NULL)
-		{
-			fp_model_set_next(model, dag, fp_clock_now());
-			fp_model_mark_dirty(model, dag);
-		}
-	}
-}
-
-static void
-restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
-			List *adopted, FpTaskRunBatch *lost)
-{
-	FpRun	   *run;
-	List	   *task_versions;
-	List	   *task_runs;
-	ListCell   *lc;
-
-	if (row->state == FP_RUN_QUEUED)
-	{
-		fp_run_life_enter(model, row, ordinal);
-		return;
-	}
-
-	run = fp_model_add_run(model, row, ordinal);
-	task_versions = fp_model_find_version(run->dag, row->version) != NULL ? NIL
-		: fp_version_store_tasks(row->dag_id, row->version);
-	task_runs = fp_task_run_store_list(row->run_id);
-	foreach(lc, task_runs)
-	{
-		FpTaskRunRow *task_run = lfirst(lc);
-
-		if (task_run->state != FP_TASK_RUN_RUNNING ||
-			find_adopted(adopted, row->run_id, task_run) != NULL)
-			continue;
-		fp_task_run_store_batch_add(lost, row->run_id, row->dag_id,
-									task_run->task_id, task_run->map_index,
-									task_run->try_number, FP_TASK_RUN_NONE);
-		task_run->state = FP_TASK_RUN_NONE;
-		if (model->has_crashed && ++task_run->crashes >= FP_MAX_CRASHES)
-			task_run->state = FP_TASK_RUN_FAILED;
-	}
-
-	fp_model_start_run(model, run, row->version, task_versions, task_runs);
-	for (int i = 0; i < run->version->ntasks; i++)
-	{
-		FpTask	   *task = &run->tasks[i];
-		FpTaskRunRow key;
-		const FpAssignment *assignment;
-
-		if (task->state != FP_TASK_RUN_RUNNING)
-			continue;
-		key.task_id = run->version->tasks[i].task_id;
-		key.map_index = -1;
-		key.try_number = task->try_number;
-		assignment = find_adopted(adopted, row->run_id, &key);
-		Assert(assignment != NULL);
-		fp_model_set_token(model, task, assignment->token);
-	}
-	set_deadline(model, run, row->started_at);
-	follow_earlier_branches(model, run);
-	fp_task_state_begin_run(model, run);
-}
-
-static const FpAssignment *
-find_adopted(List *adopted, int64 run_id, const FpTaskRunRow *row)
-{
-	ListCell   *lc;
-
-	foreach(lc, adopted)
-	{
-		FpAssignment *assignment = lfirst(lc);
-
-		if (assignment->run_id == run_id &&
-			assignment->map_index == row->map_index &&
-			assignment->try_number == row->try_number &&
-			strcmp(assignment->task_id, row->task_id) == 0)
-			return assignment;
-	}
-	return NULL;
-}
-
 
 /* ---- made and started ---- */
 
@@ -401,7 +185,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 		FpQueue    *queue = dlist_container(FpQueue, dag_node, iter.cur);
 
 		while (may_start_one(queue) &&
-			   is_in_window(queue->backfill, dag, now))
+			   fp_backfill_life_is_open(queue->backfill, dag, now))
 		{
 			FpRun	   *run;
 
@@ -409,7 +193,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 										pairingheap_first(&queue->queued));
 			fp_model_dequeue_run(run);
 			if (run->is_parked)
-				unpark(model, run);
+				fp_past_unpark(model, run);
 			else if (fp_link_is_satisfied(model, run))
 				start_run(model, run);
 			else
@@ -455,8 +239,8 @@ start_run(FpModel *model, FpRun *run)
 	}
 	fp_run_store_start(run->run_id, version, at);
 	fp_model_start_run(model, run, version, task_versions, task_runs);
-	set_deadline(model, run, at);
-	follow_earlier_branches(model, run);
+	fp_run_life_set_deadline(model, run, at);
+	fp_run_life_follow_branches(model, run);
 	fp_task_state_begin_run(model, run);
 }
 
@@ -542,7 +326,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 				 record.message != NULL
 				 ? errdetail_internal("%s", record.message) : 0));
 	if (record.callback_id != 0)
-		start_callback(model, dag, fp_run_store_get(run_id), state,
+		fp_callbacks_start(model, dag, fp_run_store_get(run_id), state,
 					   record.callback_id, 0);
 
 	model->cancelling = list_delete_ptr(model->cancelling, run);
@@ -555,14 +339,14 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	{
 		if (state != FP_RUN_SUCCESS)
 		{
-			cancel_dependents(model, backfill, dag, start, end,
+			fp_backfill_life_cancel_dependents(model, backfill, dag, start, end,
 							  psprintf("run " INT64_FORMAT " of dag \"%s\", which it depends on, has not succeeded",
 									   run_id, dag->dag_id));
 			if (backfill->stop_on_failure && state == FP_RUN_FAILED &&
 				backfill->nunfinished > 0)
-				fp_run_life_pause_backfill(model, backfill->backfill_id);
+				fp_backfill_life_pause(model, backfill->backfill_id);
 		}
-		settle_backfill(model, backfill);
+		fp_backfill_life_settle(model, backfill);
 	}
 }
 
@@ -634,9 +418,9 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 		return;
 	if (run->state == FP_RUN_QUEUED)
 	{
-		drop_queued(model, run, message);
+		fp_run_life_drop_queued(model, run, message);
 		if (backfill != NULL)
-			settle_backfill(model, backfill);
+			fp_backfill_life_settle(model, backfill);
 		return;
 	}
 	if (run->nunfinished == 0)
@@ -645,7 +429,7 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 	{
 		if (run->is_in_queue)
 			fp_model_dequeue_run(run);
-		unpark(model, run);
+		fp_past_unpark(model, run);
 	}
 
 	run->is_cancelling = true;
@@ -667,358 +451,13 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 }
 
 /* A queued run ends without having started. */
-static void
-drop_queued(FpModel *model, FpRun *run, const char *message)
+void
+fp_run_life_drop_queued(FpModel *model, FpRun *run, const char *message)
 {
 	fp_run_store_end(run->run_id, FP_RUN_CANCELLED, message,
 					 fp_clock_real());
 	fp_model_dequeue_run(run);
 	fp_model_remove_run(model, run);
-}
-
-/*
- * What a backfill's cascade was to run after a run that has not succeeded
- * would wait for ever.
- */
-static void
-cancel_dependents(FpModel *model, FpBackfill *backfill, FpDag *dag,
-				  TimestampTz start, TimestampTz end, const char *message)
-{
-	ListCell   *lc;
-	dlist_iter	queues;
-	dlist_mutable_iter runs;
-
-	foreach(lc, fp_model_tobe(model, dag->dag_id))
-	{
-		FpDag	   *tobe = lfirst(lc);
-
-		dlist_foreach(queues, &backfill->queues)
-		{
-			FpQueue    *queue = dlist_container(FpQueue, backfill_node,
-												queues.cur);
-
-			if (queue->dag != tobe)
-				continue;
-			dlist_foreach_modify(runs, &queue->waiting)
-			{
-				FpRun	   *run = dlist_container(FpRun, waiting_node,
-												  runs.cur);
-				TimestampTz run_start = run->data_interval_start;
-				TimestampTz run_end = run->data_interval_end;
-
-				if (run_start >= end || run_end <= start)
-					continue;
-				drop_queued(model, run, message);
-				cancel_dependents(model, backfill, tobe, run_start, run_end,
-								  message);
-			}
-		}
-	}
-}
-
-
-/* ---- backfills ---- */
-
-void
-fp_run_life_take_backfill(FpModel *model, int64 backfill_id)
-{
-	FpBackfillRow *row = fp_backfill_store_get(backfill_id);
-	FpBackfill *backfill;
-	ListCell   *lc;
-
-	if (row == NULL || row->state != FP_BACKFILL_QUEUED ||
-		fp_model_backfill(model, backfill_id, false) != NULL)
-		return;
-	backfill = fp_model_backfill(model, backfill_id, true);
-	backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
-	backfill->stop_on_failure = row->stop_on_failure;
-	backfill->ignore_depends_on_past = row->ignore_depends_on_past;
-	backfill->max_active_runs = row->max_active_runs;
-	backfill->priority = row->priority;
-	read_window(backfill, row->run_window);
-	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
-								fp_clock_real());
-
-	foreach(lc, fp_run_store_of_backfill(backfill_id))
-	{
-		FpBackfillRunRow *run = lfirst(lc);
-
-		if (fp_model_run(model, run->run->run_id) != NULL)
-			continue;			/* under way meanwhile: left alone */
-		if (run->run->state == FP_RUN_QUEUED)
-			fp_run_life_enter(model, run->run, run->ordinal);
-		else if (fp_run_state_is_finished(run->run->state))
-			reprocess(model, run, backfill_id);
-	}
-	settle_backfill(model, backfill);
-}
-
-/*
- * A finished run is cleared and queued again.  Its success, if it had any, no
- * longer counts: what depends on it waits.
- */
-static void
-reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
-{
-	FpRunRow   *run = row->run;
-
-	if (run->backfill_id == backfill_id)
-		return;					/* has run for this backfill already */
-	if (run->version != 0)
-	{
-		if (strcmp(row->action, "failed") == 0)
-		{
-			List	   *task_ids = failed_and_downstream(run);
-
-			if (task_ids != NIL)
-				(void) fp_task_run_store_clear(run->run_id, task_ids);
-		}
-		else
-			(void) fp_task_run_store_clear(run->run_id, NIL);
-	}
-	if (run->state == FP_RUN_SUCCESS)
-		fp_coverage_store_remove(run->dag_id, run->data_interval_start,
-								 run->data_interval_end);
-	fp_run_store_requeue(run->run_id, backfill_id, fp_clock_real());
-	run->backfill_id = backfill_id;
-	run->state = FP_RUN_QUEUED;
-	fp_run_life_enter(model, run, row->ordinal);
-}
-
-/* The failed tasks of a run and all that follows them, by name. */
-static List *
-failed_and_downstream(const FpRunRow *run)
-{
-	List	   *tasks = fp_version_store_tasks(run->dag_id, run->version);
-	List	   *task_runs = fp_task_run_store_list(run->run_id);
-	int			n = list_length(tasks);
-	FpGraph		graph = {0};
-	bool	   *seed = palloc0(sizeof(bool) * Max(1, n));
-	bool	   *reached = palloc0(sizeof(bool) * Max(1, n));
-	List	   *result = NIL;
-	ListCell   *lc;
-	ListCell   *lu;
-	int			i;
-
-	graph.ntasks = n;
-	foreach(lc, tasks)
-		graph.nedges += list_length(((FpTaskVersionRow *) lfirst(lc))->upstream);
-	graph.edge_from = palloc(sizeof(int) * Max(1, graph.nedges));
-	graph.edge_to = palloc(sizeof(int) * Max(1, graph.nedges));
-	graph.nedges = 0;
-	i = 0;
-	foreach(lc, tasks)
-	{
-		FpTaskVersionRow *task = lfirst(lc);
-		ListCell   *lr;
-
-		foreach(lu, task->upstream)
-		{
-			for (int from = 0; from < n; from++)
-			{
-				FpTaskVersionRow *other = list_nth(tasks, from);
-
-				if (strcmp(other->task_id, lfirst(lu)) != 0)
-					continue;
-				graph.edge_from[graph.nedges] = from;
-				graph.edge_to[graph.nedges++] = i;
-				break;
-			}
-		}
-		foreach(lr, task_runs)
-		{
-			FpTaskRunRow *row = lfirst(lr);
-
-			if (strcmp(row->task_id, task->task_id) == 0 &&
-				(row->state == FP_TASK_RUN_FAILED ||
-				 row->state == FP_TASK_RUN_UPSTREAM_FAILED ||
-				 row->state == FP_TASK_RUN_CANCELLED))
-				seed[i] = true;
-		}
-		i++;
-	}
-	fp_graph_downstream_set(&graph, seed, reached);
-	i = 0;
-	foreach(lc, tasks)
-	{
-		if (reached[i++])
-			result = lappend(result, ((FpTaskVersionRow *) lfirst(lc))->task_id);
-	}
-	return result;
-}
-
-void
-fp_run_life_pause_backfill(FpModel *model, int64 backfill_id)
-{
-	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
-
-	if (backfill == NULL || backfill->is_paused)
-		return;
-	backfill->is_paused = true;
-	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_PAUSED,
-								fp_clock_real());
-}
-
-void
-fp_run_life_resume_backfill(FpModel *model, int64 backfill_id)
-{
-	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
-	dlist_iter	iter;
-
-	if (backfill == NULL || !backfill->is_paused)
-		return;
-	backfill->is_paused = false;
-	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
-								fp_clock_real());
-	dlist_foreach(iter, &backfill->queues)
-		fp_model_mark_dirty(model,
-							dlist_container(FpQueue, backfill_node,
-											iter.cur)->dag);
-}
-
-void
-fp_run_life_cancel_backfill(FpModel *model, int64 backfill_id)
-{
-	FpBackfill *backfill = fp_model_backfill(model, backfill_id, false);
-	List	   *runs = NIL;
-	ListCell   *lc;
-	dlist_iter	queues;
-	dlist_iter	iter;
-
-	if (backfill == NULL)
-		return;
-	backfill->is_cancelled = true;
-	dlist_foreach(queues, &backfill->queues)
-	{
-		FpQueue    *queue = dlist_container(FpQueue, backfill_node,
-											queues.cur);
-
-		dlist_foreach(iter, &queue->dag->runs)
-		{
-			FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
-
-			if (run->queue == queue)
-				runs = lappend(runs, run);
-		}
-	}
-	/* the backfill must outlive its last run's end */
-	backfill->nunfinished++;
-	foreach(lc, runs)
-		fp_run_life_cancel(model, lfirst(lc), "the backfill has been cancelled");
-	backfill->nunfinished--;
-	settle_backfill(model, backfill);
-}
-
-/* Ends a backfill whose runs have all ended. */
-static void
-settle_backfill(FpModel *model, FpBackfill *backfill)
-{
-	FpBackfillProgress progress;
-	FpBackfillState state = FP_BACKFILL_SUCCESS;
-
-	if (backfill->nunfinished > 0)
-		return;
-	if (backfill->is_cancelled)
-		state = FP_BACKFILL_CANCELLED;
-	else if (fp_backfill_store_progress(backfill->backfill_id, &progress) &&
-			 progress.success < progress.total)
-		state = FP_BACKFILL_FAILED;
-	fp_backfill_store_set_state(backfill->backfill_id, state,
-								fp_clock_real());
-	fp_model_remove_backfill(model, backfill);
-}
-
-
-/* ---- depends_on_past ---- */
-
-void
-fp_run_life_check_past(FpModel *model, FpTask *task)
-{
-	FpRun	   *run = task->run;
-	FpBackfill *backfill = run->queue->backfill;
-
-	fp_model_forget_past(task);
-	if (run->is_cancelling || task->state != FP_TASK_RUN_NONE)
-		return;
-	if ((backfill != NULL && backfill->ignore_depends_on_past) ||
-		fp_task_run_store_is_past_met(run->dag->dag_id, run->logical_date,
-									  backfill != NULL ? backfill->backfill_id : 0,
-									  fp_model_task_spec(task)->task_id))
-	{
-		fp_task_state_past_met(model, task);
-		/* it needs a slot again */
-		if (run->is_parked && !run->is_in_queue)
-			fp_model_enqueue_run(model, run, false);
-		return;
-	}
-	task->waits_for_past = true;
-	dlist_push_tail(&run->dag->waiting_for_past, &task->past_node);
-	park_if_idle(model, run);
-}
-
-void
-fp_run_life_task_ended(FpModel *model, FpTask *task)
-{
-	FpRun	   *run = task->run;
-	FpTask	   *next = NULL;
-	dlist_iter	iter;
-
-	/* of those that wait for this task, only the next one can go on */
-	dlist_foreach(iter, &run->dag->waiting_for_past)
-	{
-		FpTask	   *candidate = dlist_container(FpTask, past_node, iter.cur);
-
-		if (candidate->run->logical_date > run->logical_date &&
-			(next == NULL ||
-			 candidate->run->logical_date < next->run->logical_date) &&
-			strcmp(fp_model_task_spec(candidate)->task_id,
-				   fp_model_task_spec(task)->task_id) == 0)
-			next = candidate;
-	}
-	if (next != NULL)
-		fp_model_check_past(model, next);
-	park_if_idle(model, run);
-}
-
-/*
- * A run in which nothing goes on until an earlier run does gives its slot of
- * max_active_runs away: the earlier one may need it.
- */
-static void
-park_if_idle(FpModel *model, FpRun *run)
-{
-	bool		is_waiting = false;
-
-	if (run->is_parked || run->is_cancelling || run->nlive > 0 ||
-		run->nunfinished == 0)
-		return;
-	for (int i = 0; i < run->version->ntasks; i++)
-	{
-		if (run->tasks[i].is_past_queued)
-			return;				/* not yet looked up */
-		is_waiting |= run->tasks[i].waits_for_past;
-	}
-	if (!is_waiting)
-		return;
-	run->is_parked = true;
-	run->queue->nactive--;
-	fp_model_mark_dirty(model, run->dag);
-}
-
-/* The run has a slot again: goes on with the tasks that may. */
-static void
-unpark(FpModel *model, FpRun *run)
-{
-	run->is_parked = false;
-	run->queue->nactive++;
-	for (int i = 0; i < run->version->ntasks; i++)
-	{
-		FpTask	   *task = &run->tasks[i];
-
-		if (task->state == FP_TASK_RUN_NONE && task->is_past_met)
-			fp_model_make_ready(model, task);
-	}
-	park_if_idle(model, run);
 }
 
 
@@ -1034,8 +473,8 @@ fp_run_life_follow_branch(FpModel *model, FpTask *task, bool is_begun)
 }
 
 /* A run that goes on after a stop, or again, has branches that have chosen. */
-static void
-follow_earlier_branches(FpModel *model, FpRun *run)
+void
+fp_run_life_follow_branches(FpModel *model, FpRun *run)
 {
 	for (int i = 0; i < run->version->ntasks; i++)
 	{
@@ -1048,8 +487,8 @@ follow_earlier_branches(FpModel *model, FpRun *run)
 
 /* ---- dagrun_timeout ---- */
 
-static void
-set_deadline(FpModel *model, FpRun *run, TimestampTz started_at)
+void
+fp_run_life_set_deadline(FpModel *model, FpRun *run, TimestampTz started_at)
 {
 	if (run->version->dagrun_timeout <= 0 || started_at == DT_NOBEGIN)
 		return;
@@ -1077,87 +516,6 @@ fp_run_life_end_overdue(FpModel *model, TimestampTz now)
 	}
 }
 
-
-/* ---- cleared and marked ---- */
-
-void
-fp_run_life_rework(FpModel *model, int64 run_id, List *task_ids,
-				   FpTaskRunState state)
-{
-	FpRun	   *run = fp_model_run(model, run_id);
-	FpRunRow   *row;
-	FpDag	   *dag;
-	ListCell   *lc;
-
-	if (task_ids == NIL)
-		return;
-	row = fp_run_store_get(run_id);
-	if (row == NULL || (run != NULL && run->is_cancelling))
-		return;
-	dag = fp_model_dag(model, row->dag_id, false);
-	if (dag == NULL || dag->row == NULL)
-		return;
-
-	/* what a worker holds is stopped first, and cleared when it has stopped */
-	if (run != NULL && run->version != NULL)
-	{
-		List	   *idle = NIL;
-
-		foreach(lc, task_ids)
-		{
-			FpTask	   *task = NULL;
-
-			for (int i = 0; i < run->version->ntasks; i++)
-			{
-				if (strcmp(run->version->tasks[i].task_id, lfirst(lc)) == 0)
-					task = &run->tasks[i];
-			}
-			if (task == NULL || task->token == 0)
-				idle = lappend(idle, lfirst(lc));
-			else if (state == FP_TASK_RUN_NONE)
-			{
-				task->must_clear = true;
-				if (fp_dispatch_cancel(task->token, false))
-				{
-					fp_model_set_token(model, task, 0);
-					idle = lappend(idle, lfirst(lc));
-				}
-			}
-		}
-		task_ids = idle;
-	}
-
-	if (state == FP_TASK_RUN_NONE)
-	{
-		if (task_ids != NIL)
-			(void) fp_task_run_store_clear(run_id, task_ids);
-	}
-	else
-	{
-		FpTaskRunBatch *batch = fp_task_run_store_new_batch();
-
-		foreach(lc, task_ids)
-			fp_task_run_store_batch_add(batch, run_id, row->dag_id,
-										lfirst(lc), -1, 0, state);
-		fp_task_run_store_record_states(batch, fp_clock_real());
-	}
-
-	if (run == NULL)
-	{
-		if (row->state == FP_RUN_SUCCESS)
-			fp_coverage_store_remove(row->dag_id, row->data_interval_start,
-									 row->data_interval_end);
-		/* one that never started has nothing but its place in the queue */
-		fp_run_store_requeue(run_id, 0, fp_clock_real());
-		row->backfill_id = 0;
-		row->state = FP_RUN_QUEUED;
-		fp_run_life_enter(model, row, 0);
-	}
-	else if (run->version != NULL && run->nunfinished > 0)
-		fp_task_state_refresh(model, run, fp_task_run_store_list(run_id));
-}
-
-
 /* ---- tasks that trigger runs ---- */
 
 /* A task that waits for a run that it has triggered looks at it now. */
@@ -1179,170 +537,6 @@ wake_parent(FpModel *model, int64 parent_run_id)
 			fp_model_make_ready(model, task);
 		}
 	}
-}
-
-
-/* ---- callbacks ---- */
-
-/*
- * A callback is handed to a worker like a task.  In memory it is a run with
- * one task, beside the DAG's runs; its record is a row of flow.callback.
- */
-static void
-start_callback(FpModel *model, FpDag *dag, const FpRunRow *row,
-			   FpRunState state, int64 callback_id, uint64 token)
-{
-	MemoryContext previous = MemoryContextSwitchTo(model->context);
-	FpRun	   *callback = palloc0(sizeof(FpRun));
-	FpVersion  *version = palloc0(sizeof(FpVersion));
-	FpTask	   *task = palloc0(sizeof(FpTask));
-
-	version->version = row->version;
-	version->ntasks = 1;
-	version->tasks = palloc0(sizeof(FpTaskSpec));
-	version->tasks[0].task_id = state == FP_RUN_SUCCESS ? "on_success"
-		: "on_failure";
-	version->tasks[0].operator = FP_OPERATOR_CALLBACK;
-	version->tasks[0].pool = fp_model_pool(model, "default");
-	callback->run_id = row->run_id;
-	callback->dag = dag;
-	callback->queue = &dag->own;
-	callback->version = version;
-	callback->is_callback = true;
-	callback->callback_id = callback_id;
-	callback->callback_role = dag->row->owner;
-	callback->run_type = row->run_type;
-	callback->state = state;
-	callback->logical_date = row->logical_date;
-	callback->data_interval_start = row->data_interval_start;
-	callback->data_interval_end = row->data_interval_end;
-	callback->has_conf = row->has_conf;
-	callback->priority = dag->row->priority;
-	callback->nunfinished = 1;
-	callback->tasks = task;
-	task->run = callback;
-	if (token == 0)
-		fp_model_make_ready(model, task);
-	else
-	{
-		task->state = FP_TASK_RUN_RUNNING;
-		fp_model_set_token(model, task, token);
-	}
-	MemoryContextSwitchTo(previous);
-}
-
-void
-fp_run_life_callback_ended(FpModel *model, FpRun *callback, bool is_lost)
-{
-	if (is_lost)
-		fp_callback_store_end(callback->callback_id, "57P01",
-							  "the worker was terminated while the callback was running",
-							  fp_clock_real());
-	pfree(callback->version->tasks);
-	pfree(callback->version);
-	pfree(callback->tasks);
-	pfree(callback);
-}
-
-static void
-restore_callbacks(FpModel *model, List *adopted)
-{
-	ListCell   *lc;
-	ListCell   *la;
-
-	foreach(lc, fp_callback_store_list_open())
-	{
-		FpCallbackRow *row = lfirst(lc);
-		FpDag	   *dag = fp_model_dag(model, row->run->dag_id, false);
-		uint64		token = 0;
-
-		foreach(la, adopted)
-		{
-			FpAssignment *assignment = lfirst(la);
-
-			if (assignment->run_id == row->run->run_id &&
-				assignment->map_index == FP_CALLBACK_MAP_INDEX &&
-				assignment->callback_id == row->callback_id)
-				token = assignment->token;
-		}
-		if (dag == NULL || dag->row == NULL ||
-			(token == 0 && row->ntries >= MAX_CALLBACK_TRIES))
-		{
-			fp_callback_store_try(row->callback_id, fp_clock_real());
-			fp_callback_store_end(row->callback_id, "57P01",
-								  "the server stopped each time the callback was running, or its DAG is gone",
-								  fp_clock_real());
-		}
-		else
-			start_callback(model, dag, row->run, row->state,
-						   row->callback_id, token);
-	}
-}
-
-
-/* ---- run_window ---- */
-
-/* 'HH:MM-HH:MM', checked when it was given; NULL: any time */
-static void
-read_window(FpBackfill *backfill, const char *window)
-{
-	int			h1,
-				m1,
-				h2,
-				m2;
-
-	backfill->window_start = -1;
-	if (window != NULL &&
-		sscanf(window, "%d:%d-%d:%d", &h1, &m1, &h2, &m2) == 4)
-	{
-		backfill->window_start = h1 * MINS_PER_HOUR + m1;
-		backfill->window_end = h2 * MINS_PER_HOUR + m2;
-	}
-}
-
-void
-fp_run_life_open_windows(FpModel *model, TimestampTz now)
-{
-	HASH_SEQ_STATUS scan;
-	FpBackfill *backfill;
-	dlist_iter	iter;
-
-	hash_seq_init(&scan, model->backfills);
-	while ((backfill = hash_seq_search(&scan)) != NULL)
-	{
-		if (backfill->window_start < 0)
-			continue;
-		dlist_foreach(iter, &backfill->queues)
-		{
-			FpQueue    *queue = dlist_container(FpQueue, backfill_node,
-												iter.cur);
-
-			if (queue->nqueued > 0 && queue->dag->row != NULL &&
-				is_in_window(backfill, queue->dag, now))
-				fp_model_mark_dirty(model, queue->dag);
-		}
-	}
-}
-
-/* The window is wall-clock time of the DAG, and may go over midnight. */
-static bool
-is_in_window(const FpBackfill *backfill, const FpDag *dag, TimestampTz now)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	int			tz;
-	int			minute;
-
-	if (backfill == NULL || backfill->window_start < 0)
-		return true;
-	if (timestamp2tm(now, &tz, &tm, &fsec, NULL,
-					 fp_schedule_timezone(dag->row->timezone)) != 0)
-		return true;
-	minute = tm.tm_hour * MINS_PER_HOUR + tm.tm_min;
-	if (backfill->window_start <= backfill->window_end)
-		return minute >= backfill->window_start &&
-			minute < backfill->window_end;
-	return minute >= backfill->window_start || minute < backfill->window_end;
 }
 
 

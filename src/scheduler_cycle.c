@@ -25,13 +25,15 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#include "backfill_store.h"
+#include "backfill_life.h"
 #include "callback_store.h"
+#include "callbacks.h"
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
-#include "link.h"
+#include "past.h"
 #include "requests.h"
+#include "restore.h"
 #include "run_life.h"
 #include "scheduler_cycle.h"
 #include "spi_util.h"
@@ -109,7 +111,7 @@ fp_cycle_load(FpModel *model)
 	model->decided = fp_task_run_store_new_batch();
 	fp_model_load_pools(model);
 	fp_model_load_dags(model);
-	fp_run_life_restore(model, adopted);
+	fp_restore_model(model, adopted);
 	fp_task_run_store_record_states(model->decided, fp_clock_real());
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(context);
@@ -144,7 +146,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		begin_work(&cycle);
 		fp_run_life_end_overdue(model, fp_clock_real());
 	}
-	fp_run_life_open_windows(model, now);
+	fp_backfill_life_open_windows(model, now);
 	if (fp_enabled)
 		make_due_runs(model, &cycle, now);
 	settle_runs(model, &cycle, now);
@@ -267,7 +269,7 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 	fp_model_set_token(model, task, 0);
 	if (run->is_callback)
 	{
-		fp_run_life_callback_ended(model, run, false);
+		fp_callbacks_ended(model, run, false);
 		return;
 	}
 
@@ -317,7 +319,7 @@ after_result(FpModel *model, FpTask *task)
 	if (run->is_cancelling)
 		fp_task_state_cancel_idle(model, run);
 	else if (fp_task_run_state_is_finished(task->state))
-		fp_run_life_task_ended(model, task);
+		fp_past_task_ended(model, task);
 }
 
 /* For good: whoever listens is told. */
@@ -391,7 +393,7 @@ take_lost_attempts(FpModel *model, Cycle *cycle)
 			fp_model_set_token(model, task, 0);
 			begin_work(cycle);
 			if (run->is_callback)
-				fp_run_life_callback_ended(model, run, true);
+				fp_callbacks_ended(model, run, true);
 			else
 			{
 				take_lost_attempt(model, cycle, task, &lost->done);
@@ -487,7 +489,7 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 		CHECK_FOR_INTERRUPTS();
 		begin_work(cycle);
 		if (!dlist_is_empty(&model->past_checks))
-			fp_run_life_check_past(model,
+			fp_past_check(model,
 								   dlist_head_element(FpTask, check_node,
 													  &model->past_checks));
 		else if (!slist_is_empty(&model->ended))

@@ -1,0 +1,220 @@
+/*-------------------------------------------------------------------------
+ *
+ * restore.c
+ *	  A scheduler starts: what is unfinished comes back into memory.
+ *
+ * Runs in the scheduler, when it starts and after any error.  The caller has
+ * read from shared memory what workers hold before this reads the tables: an
+ * attempt that ends in between is then known twice and not, as the other way
+ * round, not at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/hsearch.h"
+#include "utils/timestamp.h"
+
+#include "backfill_life.h"
+#include "backfill_store.h"
+#include "callbacks.h"
+#include "clock.h"
+#include "guc.h"
+#include "restore.h"
+#include "run_life.h"
+#include "shmem.h"
+#include "task_run_store.h"
+#include "task_state.h"
+#include "version_store.h"
+
+static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
+						List *adopted, FpTaskRunBatch *lost);
+static const FpAssignment *find_adopted(List *adopted, int64 run_id,
+										const FpTaskRunRow *row);
+
+void
+fp_restore_model(FpModel *model, List *adopted)
+{
+	static bool is_first = true;
+	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
+	List	   *backfills = fp_backfill_store_unfinished();
+	List	   *runs = fp_run_store_unfinished();
+	HTAB	   *ordinals;
+	HASHCTL		control;
+	ListCell   *lc;
+	ListCell   *lr;
+	typedef struct OrdinalEntry
+	{
+		int64		run_id;
+		int64		ordinal;
+	} OrdinalEntry;
+
+	/* a scheduler that only begins anew has seen no crash */
+	if (is_first)
+		model->has_crashed = !fp_run_store_begin_instance();
+	is_first = false;
+
+	memset(&control, 0, sizeof(control));
+	control.keysize = sizeof(int64);
+	control.entrysize = sizeof(OrdinalEntry);
+	control.hcxt = CurrentMemoryContext;
+	ordinals = hash_create("flowpg ordinals", 256, &control,
+						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+
+	/* a backfill that is still queued is taken up by its request */
+	foreach(lc, backfills)
+	{
+		FpBackfillRow *row = lfirst(lc);
+		FpBackfill *backfill;
+
+		if (row->state == FP_BACKFILL_QUEUED)
+			continue;
+		backfill = fp_model_backfill(model, row->backfill_id, true);
+		backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
+		backfill->is_paused = row->state == FP_BACKFILL_PAUSED;
+		backfill->stop_on_failure = row->stop_on_failure;
+		backfill->ignore_depends_on_past = row->ignore_depends_on_past;
+		backfill->max_active_runs = row->max_active_runs;
+		backfill->priority = row->priority;
+		fp_backfill_life_read_window(backfill, row->run_window);
+		foreach(lr, fp_run_store_of_backfill(row->backfill_id))
+		{
+			FpBackfillRunRow *run = lfirst(lr);
+			OrdinalEntry *entry;
+
+			if (run->run->backfill_id != row->backfill_id)
+				continue;
+			entry = hash_search(ordinals, &run->run->run_id, HASH_ENTER,
+								NULL);
+			entry->ordinal = run->ordinal;
+		}
+	}
+
+	foreach(lc, runs)
+	{
+		FpRunRow   *row = lfirst(lc);
+		OrdinalEntry *entry = hash_search(ordinals, &row->run_id, HASH_FIND,
+										  NULL);
+
+		/* those of a queued backfill come with its request */
+		if (row->backfill_id != 0 &&
+			fp_model_backfill(model, row->backfill_id, false) == NULL)
+			continue;
+		restore_run(model, row, entry != NULL ? entry->ordinal : 0, adopted,
+					lost);
+	}
+	hash_destroy(ordinals);
+
+	if (lost->n > 0 && fp_guc_logs(LOG))
+		ereport(LOG,
+				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
+						lost->n)));
+	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
+								fp_clock_real());
+
+	fp_callbacks_restore(model, adopted);
+
+	foreach(lc, backfills)
+	{
+		FpBackfillRow *row = lfirst(lc);
+		FpBackfill *backfill = fp_model_backfill(model, row->backfill_id,
+												 false);
+
+		if (backfill != NULL)
+			fp_backfill_life_settle(model, backfill);
+	}
+
+	/* runs of DAGs that are no more */
+	foreach(lc, runs)
+	{
+		FpRun	   *run = fp_model_run(model,
+									   ((FpRunRow *) lfirst(lc))->run_id);
+
+		if (run != NULL && run->dag->row == NULL)
+			fp_run_life_cancel(model, run, "the DAG has been dropped");
+	}
+	{
+		HASH_SEQ_STATUS scan;
+		FpDag	   *dag;
+
+		hash_seq_init(&scan, model->dags);
+		while ((dag = hash_seq_search(&scan)) != NULL)
+		{
+			fp_model_set_next(model, dag, fp_clock_now());
+			fp_model_mark_dirty(model, dag);
+		}
+	}
+}
+
+static void
+restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
+			List *adopted, FpTaskRunBatch *lost)
+{
+	FpRun	   *run;
+	List	   *task_versions;
+	List	   *task_runs;
+	ListCell   *lc;
+
+	if (row->state == FP_RUN_QUEUED)
+	{
+		fp_run_life_enter(model, row, ordinal);
+		return;
+	}
+
+	run = fp_model_add_run(model, row, ordinal);
+	task_versions = fp_model_find_version(run->dag, row->version) != NULL ? NIL
+		: fp_version_store_tasks(row->dag_id, row->version);
+	task_runs = fp_task_run_store_list(row->run_id);
+	foreach(lc, task_runs)
+	{
+		FpTaskRunRow *task_run = lfirst(lc);
+
+		if (task_run->state != FP_TASK_RUN_RUNNING ||
+			find_adopted(adopted, row->run_id, task_run) != NULL)
+			continue;
+		fp_task_run_store_batch_add(lost, row->run_id, row->dag_id,
+									task_run->task_id, task_run->map_index,
+									task_run->try_number, FP_TASK_RUN_NONE);
+		task_run->state = FP_TASK_RUN_NONE;
+		if (model->has_crashed && ++task_run->crashes >= FP_MAX_CRASHES)
+			task_run->state = FP_TASK_RUN_FAILED;
+	}
+
+	fp_model_start_run(model, run, row->version, task_versions, task_runs);
+	for (int i = 0; i < run->version->ntasks; i++)
+	{
+		FpTask	   *task = &run->tasks[i];
+		FpTaskRunRow key;
+		const FpAssignment *assignment;
+
+		if (task->state != FP_TASK_RUN_RUNNING)
+			continue;
+		key.task_id = run->version->tasks[i].task_id;
+		key.map_index = -1;
+		key.try_number = task->try_number;
+		assignment = find_adopted(adopted, row->run_id, &key);
+		Assert(assignment != NULL);
+		fp_model_set_token(model, task, assignment->token);
+	}
+	fp_run_life_set_deadline(model, run, row->started_at);
+	fp_run_life_follow_branches(model, run);
+	fp_task_state_begin_run(model, run);
+}
+
+static const FpAssignment *
+find_adopted(List *adopted, int64 run_id, const FpTaskRunRow *row)
+{
+	ListCell   *lc;
+
+	foreach(lc, adopted)
+	{
+		FpAssignment *assignment = lfirst(lc);
+
+		if (assignment->run_id == run_id &&
+			assignment->map_index == row->map_index &&
+			assignment->try_number == row->try_number &&
+			strcmp(assignment->task_id, row->task_id) == 0)
+			return assignment;
+	}
+	return NULL;
+}

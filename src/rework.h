@@ -1,0 +1,22 @@
+/*-------------------------------------------------------------------------
+ *
+ * rework.h
+ *	  Tasks of a run are cleared or marked.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_REWORK_H
+#define FLOWPG_REWORK_H
+
+#include "model.h"
+
+/*
+ * Clears task runs, or marks them: task_ids are char *; state
+ * FP_TASK_RUN_NONE clears.  A run that has ended goes back to the queue; in
+ * one that is under way the tasks are decided anew at once, those at a worker
+ * after it has stopped.
+ */
+extern void fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
+							FpTaskRunState state);
+
+#endif							/* FLOWPG_REWORK_H */
