@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.c
- *	  From ready tasks to workers and back: limits, lanes, processes.
+ *	  From ready tasks to workers and back: limits and lanes.
  *
  * Runs in the scheduler.  A lane holds the attempts of one role; its workers
  * take them in turn.  More attempts than workers are put into a lane only
@@ -13,9 +13,6 @@
  * is ready.  Limits are looked at in this order: a suspect waits for other
  * suspects, a backfill's task for its share, then max_active_tasks, the pool,
  * a worker of the role.
- *
- * Worker slots belong to the whole server.  A database that holds more than
- * its share gives workers back while another one waits for them.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,8 +27,8 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
-#include "process.h"
 #include "task_state.h"
+#include "workers.h"
 
 /*
  * How many attempts a worker is given at a time, by the mean time that the
@@ -41,13 +38,6 @@
 #define SHORT_TASK_DEPTH 8
 #define MEDIUM_TASK_US 20000
 #define MEDIUM_TASK_DEPTH 2
-
-/* A worker that has not come up after so long never will. */
-#define START_TIMEOUT_MS 30000
-
-/* How long a scheduler that leaves waits for its workers. */
-#define LEAVE_TIMEOUT_MS 5000
-#define LEAVE_POLL_MS 10
 
 /* What the scheduler knows of a role's lane; rebuilt from shared memory. */
 typedef struct Role
@@ -68,12 +58,9 @@ typedef struct Room
 } Room;
 
 static HTAB *roles = NULL;
-static BackgroundWorkerHandle **handles = NULL;
-static bool has_warned_of_shortage = false;
 
 static Role *find_role(Oid role);
 static void look_at_lanes(FpModel *model, Room *room);
-static int	fair_share(int *nwanted_elsewhere);
 static bool role_has_room(const Role *role, const Room *room);
 static bool reserve_lane(Role *role);
 static void take_room(Role *role, Room *room);
@@ -84,13 +71,6 @@ static bool fits(FpModel *model, FpTask *task, Room *room);
 static void assign(FpModel *model, FpTask *task, FpAttempts *attempts);
 static int	find_lane(Oid role, bool create);
 static void fill_assignment(FpAssignment *assignment, FpTask *task);
-static bool may_start_worker(void);
-static bool start_worker(int lane, Oid role);
-static void settle_handles(void);
-static void settle_orphans(void);
-static void claim_idle_worker(void);
-static void wake_other_schedulers(void);
-static void give_workers_away(void);
 
 
 /* ---- back from workers ---- */
@@ -220,37 +200,12 @@ look_at_lanes(FpModel *model, Room *room)
 		if (worker->state != FP_WORKER_BUSY)
 			role->nidle++;
 	}
-	share = fair_share(&nwanted_elsewhere);
+	share = fp_workers_share(&nwanted_elsewhere);
 	LWLockRelease(fp_shared->lock);
 
 	room->nfree_slots = nfree;
 	if (nwanted_elsewhere > 0)
 		room->nfree_slots = Max(0, Min(nfree, share - nown));
-}
-
-/*
- * The workers that this database may hold while others want some, and how
- * many others want.  The caller holds the lock.
- */
-static int
-fair_share(int *nwanted_elsewhere)
-{
-	int			nsharing = 1;
-
-	*nwanted_elsewhere = 0;
-	for (int i = 0; i < FP_MAX_DATABASES; i++)
-	{
-		FpDatabaseSlot *slot = &fp_shared->databases[i];
-
-		if (slot->database == InvalidOid || slot->database == MyDatabaseId ||
-			slot->scheduler_pid == 0)
-			continue;
-		if (slot->wanted_workers > 0)
-			*nwanted_elsewhere += slot->wanted_workers;
-		if (slot->wanted_workers > 0 || slot->running_tasks > 0)
-			nsharing++;
-	}
-	return Max(1, fp_shared->nworkers / nsharing);
 }
 
 static int
@@ -274,7 +229,7 @@ role_has_room(const Role *role, const Room *room)
 /*
  * A role gets its lane when the first task is planned for it, for another
  * scheduler may plan at the same time.  One that is not used after all is
- * freed by fp_dispatch_tend_workers.
+ * freed by fp_workers_tend.
  */
 static bool
 reserve_lane(Role *role)
@@ -598,335 +553,6 @@ fp_dispatch_cancel(uint64 token, bool must_terminate)
 	}
 	LWLockRelease(fp_shared->lock);
 	return was_waiting;
-}
-
-
-/* ---- processes ---- */
-
-bool
-fp_dispatch_tend_workers(FpModel *model)
-{
-	bool		result = true;
-	int			nwanted = 0;
-	bool		is_news = false;
-	FpDatabaseSlot *slot;
-
-	settle_handles();
-	settle_orphans();
-	for (int i = 0; i < fp_shared->nlanes; i++)
-	{
-		FpLane	   *lane = &fp_shared->lanes[i];
-		Oid			role = InvalidOid;
-		int			nworkers = 0;
-		int			nidle = 0;
-		int			nneeded = 0;
-
-		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-		if (lane->database == MyDatabaseId)
-		{
-			role = lane->role;
-			nneeded = lane->head - lane->tail;
-			for (int w = 0; w < fp_shared->nworkers; w++)
-			{
-				FpWorkerSlot *worker = &fp_shared->workers[w];
-
-				if (worker->state == FP_WORKER_FREE || worker->lane != i)
-					continue;
-				nworkers++;
-				if (worker->state != FP_WORKER_BUSY && !worker->must_stop)
-					nidle++;
-			}
-			if (nworkers == 0 && nneeded == 0 &&
-				lane->done_head == lane->done_tail)
-				lane->database = InvalidOid;
-		}
-		LWLockRelease(fp_shared->lock);
-
-		nneeded -= nidle;
-		while (nneeded > 0 && may_start_worker() && start_worker(i, role))
-			nneeded--;
-		if (nneeded > 0)
-		{
-			nwanted += nneeded;
-			if (nworkers == 0)
-				result = false;
-		}
-	}
-	nwanted += model->nwaiting_for_worker;
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	slot = fp_shmem_database(MyDatabaseId, false);
-	if (slot != NULL)
-	{
-		is_news = slot->wanted_workers == 0 && nwanted > 0;
-		slot->wanted_workers = nwanted;
-	}
-	LWLockRelease(fp_shared->lock);
-
-	if (nwanted > 0)
-		claim_idle_worker();
-	if (is_news)
-		wake_other_schedulers();
-	give_workers_away();
-	return result;
-}
-
-/*
- * Idle workers stand in the way of tasks of another role or database when no
- * slot is free: one of them is asked to leave.  Its exit wakes whoever waits
- * for a slot.
- */
-static void
-claim_idle_worker(void)
-{
-	FpWorkerSlot *idle = NULL;
-	Latch	   *latch = NULL;
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
-		FpLane	   *lane = &fp_shared->lanes[worker->lane];
-
-		if (worker->state == FP_WORKER_FREE || worker->must_stop)
-		{
-			idle = NULL;		/* a slot is free, or about to be */
-			break;
-		}
-		if (worker->state == FP_WORKER_IDLE && lane->head == lane->tail)
-			idle = worker;
-	}
-	if (idle != NULL)
-	{
-		idle->must_stop = true;
-		latch = idle->latch;
-	}
-	LWLockRelease(fp_shared->lock);
-	if (latch != NULL)
-		SetLatch(latch);
-}
-
-/* They may hold more workers than their share. */
-static void
-wake_other_schedulers(void)
-{
-	for (int i = 0; i < FP_MAX_DATABASES; i++)
-	{
-		Latch	   *latch = NULL;
-
-		LWLockAcquire(fp_shared->lock, LW_SHARED);
-		if (fp_shared->databases[i].database != MyDatabaseId)
-			latch = fp_shared->databases[i].scheduler_latch;
-		LWLockRelease(fp_shared->lock);
-		if (latch != NULL)
-			SetLatch(latch);
-	}
-}
-
-/*
- * A database that holds more workers than its share, while others wait for
- * some, gives back those over it, when they have ended what they are at.
- */
-static void
-give_workers_away(void)
-{
-	int			nfree = 0;
-	int			nown = 0;
-	int			nwanted_elsewhere;
-	int			share;
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	share = fair_share(&nwanted_elsewhere);
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		if (fp_shared->workers[i].state == FP_WORKER_FREE)
-			nfree++;
-		else if (fp_shared->workers[i].database == MyDatabaseId &&
-				 !fp_shared->workers[i].must_stop)
-			nown++;
-	}
-	for (int i = 0; i < fp_shared->nworkers && nfree == 0 &&
-		 nwanted_elsewhere > 0 && nown > share; i++)
-	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
-
-		/* an idle one that nobody has claimed has work coming */
-		if (worker->state != FP_WORKER_BUSY || worker->must_stop ||
-			worker->database != MyDatabaseId)
-			continue;
-		worker->must_stop = true;
-		nown--;
-	}
-	LWLockRelease(fp_shared->lock);
-}
-
-/* A database that has its share takes no more while others wait for some. */
-static bool
-may_start_worker(void)
-{
-	int			nwanted_elsewhere;
-	int			share;
-	int			nown = 0;
-
-	LWLockAcquire(fp_shared->lock, LW_SHARED);
-	share = fair_share(&nwanted_elsewhere);
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		if (fp_shared->workers[i].state != FP_WORKER_FREE &&
-			fp_shared->workers[i].database == MyDatabaseId)
-			nown++;
-	}
-	LWLockRelease(fp_shared->lock);
-	return nwanted_elsewhere == 0 || nown < share;
-}
-
-static bool
-start_worker(int lane, Oid role)
-{
-	int			index;
-	uint32		generation = 0;
-	FpWorkerSlot *worker = NULL;
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	for (index = 0; index < fp_shared->nworkers; index++)
-	{
-		if (fp_shared->workers[index].state == FP_WORKER_FREE)
-			break;
-	}
-	if (index < fp_shared->nworkers)
-	{
-		worker = &fp_shared->workers[index];
-		worker->state = FP_WORKER_STARTING;
-		worker->generation++;
-		worker->database = MyDatabaseId;
-		worker->role = role;
-		worker->lane = lane;
-		worker->pid = 0;
-		worker->latch = NULL;
-		worker->must_stop = false;
-		worker->current.token = 0;
-		worker->cancel_token = 0;
-		worker->since = fp_clock_real();
-		generation = worker->generation;
-	}
-	LWLockRelease(fp_shared->lock);
-	if (worker == NULL)
-		return false;
-
-	if (handles == NULL)
-		handles = MemoryContextAllocZero(TopMemoryContext,
-										 sizeof(BackgroundWorkerHandle *) *
-										 fp_shared->nworkers);
-	if (fp_process_start_worker(index, generation, MyDatabaseId,
-								&handles[index]))
-	{
-		has_warned_of_shortage = false;
-		return true;
-	}
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	worker->state = FP_WORKER_FREE;
-	LWLockRelease(fp_shared->lock);
-	handles[index] = NULL;
-	if (!has_warned_of_shortage)
-		ereport(WARNING,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("could not start a flowpg worker: no background worker slot is free"),
-				 errhint("Increase max_worker_processes, or decrease flowpg.max_workers.")));
-	has_warned_of_shortage = true;
-	return false;
-}
-
-/*
- * A worker whose process could not be started never gets to its own exit
- * callback; the handle tells.
- */
-static void
-settle_handles(void)
-{
-	if (handles == NULL)
-		return;
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
-		pid_t		pid;
-
-		if (handles[i] == NULL ||
-			GetBackgroundWorkerPid(handles[i], &pid) != BGWH_STOPPED)
-			continue;
-		pfree(handles[i]);
-		handles[i] = NULL;
-		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-		if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
-			worker->database == MyDatabaseId)
-			worker->state = FP_WORKER_FREE;
-		LWLockRelease(fp_shared->lock);
-	}
-}
-
-/*
- * The same for workers that a scheduler before this one has started: nobody
- * has their handles any more.
- */
-static void
-settle_orphans(void)
-{
-	TimestampTz now = fp_clock_real();
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
-
-		if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
-			worker->database == MyDatabaseId &&
-			(handles == NULL || handles[i] == NULL) &&
-			TimestampDifferenceExceeds(worker->since, now, START_TIMEOUT_MS))
-		{
-			worker->state = FP_WORKER_FREE;
-			worker->generation++;
-		}
-	}
-	LWLockRelease(fp_shared->lock);
-}
-
-void
-fp_dispatch_end_workers(void)
-{
-	for (int waited = 0; waited < LEAVE_TIMEOUT_MS; waited += LEAVE_POLL_MS)
-	{
-		int			nleft = 0;
-
-		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-		for (int i = 0; i < fp_shared->nworkers; i++)
-		{
-			FpWorkerSlot *worker = &fp_shared->workers[i];
-
-			if (worker->state == FP_WORKER_FREE ||
-				worker->database != MyDatabaseId)
-				continue;
-			nleft++;
-			worker->must_stop = true;
-			if (worker->pid != 0)
-				(void) kill(worker->pid, SIGTERM);
-		}
-		for (int i = 0; i < fp_shared->nlanes; i++)
-		{
-			FpLane	   *lane = &fp_shared->lanes[i];
-
-			if (lane->database != MyDatabaseId)
-				continue;
-			lane->tail = lane->head;
-			lane->done_tail = lane->done_head;
-			if (nleft == 0)
-				lane->database = InvalidOid;
-		}
-		LWLockRelease(fp_shared->lock);
-		if (nleft == 0)
-			break;
-		settle_handles();
-		fp_process_wait(LEAVE_POLL_MS);
-	}
 }
 
 List *

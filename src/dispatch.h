@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * dispatch.h
- *	  From ready tasks to workers and back: limits, lanes, processes.
+ *	  From ready tasks to workers and back: limits and lanes.
  *
  *-------------------------------------------------------------------------
  */
@@ -43,12 +43,6 @@ extern List *fp_dispatch_plan(FpModel *model, FpAttempts *attempts);
 extern void fp_dispatch_hand_over(FpModel *model, List *tasks);
 
 /*
- * Starts, retires and gives away workers as the lanes need it.  Returns false
- * where a worker is needed and could not be started: try again in a while.
- */
-extern bool fp_dispatch_tend_workers(FpModel *model);
-
-/*
  * Asks the worker that has the attempt to stop; called again each second
  * until the attempt ends.  True: no worker had begun it, and none will.
  */
@@ -61,13 +55,6 @@ extern bool fp_dispatch_cancel(uint64 token, bool must_terminate);
  * try_number).
  */
 extern List *fp_dispatch_adopt(void);
-
-/*
- * Ends the workers of this database, for a scheduler that leaves it; returns
- * when they have left.  What they had under way is given back at the next
- * start, as after a stop of the server.
- */
-extern void fp_dispatch_end_workers(void);
 
 /* a new scheduler knows of no process that an earlier one has started */
 extern void fp_dispatch_reset(void);

@@ -52,6 +52,7 @@
 #include "scheduler_cycle.h"
 #include "shmem.h"
 #include "spi_util.h"
+#include "workers.h"
 
 /* Waits for locks that a session may hold end after this long. */
 #define LOCK_TIMEOUT "100ms"
@@ -206,7 +207,7 @@ leave_if_asked(void)
 	if (!must_leave && !ShutdownRequestPending)
 		return;
 	if (must_leave)
-		fp_dispatch_end_workers();
+		fp_workers_end();
 	stop_cleanly();
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);

@@ -38,6 +38,7 @@
 #include "scheduler_cycle.h"
 #include "spi_util.h"
 #include "task_state.h"
+#include "workers.h"
 
 /* A running attempt that is to stop is reminded of it this often, ... */
 #define CANCEL_INTERVAL_MS 1000
@@ -177,7 +178,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		XLogFlush(cycle.lsn);
 
 	fp_dispatch_hand_over(model, planned);
-	has_shortage = !fp_dispatch_tend_workers(model);
+	has_shortage = !fp_workers_tend(model);
 	keep_house();
 	return next_wake(model, has_shortage);
 }

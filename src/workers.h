@@ -1,0 +1,32 @@
+/*-------------------------------------------------------------------------
+ *
+ * workers.h
+ *	  The scheduler's worker processes: started, shared out, taken leave of.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef FLOWPG_WORKERS_H
+#define FLOWPG_WORKERS_H
+
+#include "model.h"
+
+/*
+ * Starts, retires and gives away workers as the lanes need it.  Returns false
+ * where a worker is needed and could not be started: try again in a while.
+ */
+extern bool fp_workers_tend(FpModel *model);
+
+/*
+ * Ends the workers of this database, for a scheduler that leaves it; returns
+ * when they have left.  What they had under way is given back at the next
+ * start, as after a stop of the server.
+ */
+extern void fp_workers_end(void);
+
+/*
+ * The workers that this database may hold while others want some, and how
+ * many others want.  The caller holds the lock.
+ */
+extern int	fp_workers_share(int *nwanted_elsewhere);
+
+#endif							/* FLOWPG_WORKERS_H */
