@@ -91,6 +91,7 @@ typedef struct FpTask
 	TimestampTz retry_at;
 	uint64		token;			/* of the attempt at a worker; 0: none */
 	FpUpstreamCounts upstream;	/* how its upstream tasks have ended */
+	int			nopen_branches; /* direct upstream branches that have not */
 	pairingheap *heap;			/* the heap it is in, or NULL */
 	pairingheap_node node;
 	dlist_node	past_node;

@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "past.h"
 #include "task_run_store.h"
 #include "task_state.h"
@@ -64,6 +66,28 @@ fp_past_task_ended(FpModel *model, FpTask *task)
 	if (next != NULL)
 		fp_model_check_past(model, next);
 	park_if_idle(model, run);
+}
+
+void
+fp_past_run_changed(FpModel *model, FpDag *dag, TimestampTz logical_date)
+{
+	TimestampTz next = DT_NOEND;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dag->waiting_for_past)
+	{
+		FpTask	   *task = dlist_container(FpTask, past_node, iter.cur);
+
+		if (task->run->logical_date > logical_date)
+			next = Min(next, task->run->logical_date);
+	}
+	dlist_foreach(iter, &dag->waiting_for_past)
+	{
+		FpTask	   *task = dlist_container(FpTask, past_node, iter.cur);
+
+		if (task->run->logical_date == next)
+			fp_model_check_past(model, task);
+	}
 }
 
 /*

@@ -22,6 +22,13 @@ extern void fp_past_check(FpModel *model, FpTask *task);
  */
 extern void fp_past_task_ended(FpModel *model, FpTask *task);
 
+/*
+ * A run has ended, or its tasks have been changed by hand: tasks of the next
+ * run that wait for it are looked at again.
+ */
+extern void fp_past_run_changed(FpModel *model, FpDag *dag,
+								TimestampTz logical_date);
+
 /* a parked run has a slot again: goes on with the tasks that may */
 extern void fp_past_unpark(FpModel *model, FpRun *run);
 

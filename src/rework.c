@@ -13,6 +13,7 @@
 #include "clock.h"
 #include "coverage_store.h"
 #include "dispatch.h"
+#include "past.h"
 #include "rework.h"
 #include "run_life.h"
 #include "task_run_store.h"
@@ -92,5 +93,8 @@ fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 		fp_run_life_enter(model, row, 0);
 	}
 	else if (run->version != NULL && run->nunfinished > 0)
+	{
 		fp_task_state_refresh(model, run, fp_task_run_store_list(run_id));
+		fp_past_run_changed(model, dag, run->logical_date);
+	}
 }

@@ -299,6 +299,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	TimestampTz end = run->data_interval_end;
 	int64		run_id = run->run_id;
 	int64		parent_run_id;
+	TimestampTz logical_date = run->logical_date;
 	RunEnd		record = {0};
 
 	record.model = model;
@@ -332,6 +333,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	model->cancelling = list_delete_ptr(model->cancelling, run);
 	parent_run_id = run->parent_run_id;
 	fp_model_remove_run(model, run);
+	fp_past_run_changed(model, dag, logical_date);
 	if (parent_run_id != 0)
 		wake_parent(model, parent_run_id);
 

@@ -39,6 +39,16 @@ begin_tasks(FpModel *model, FpRun *run)
 	run->nunfinished = version->ntasks;
 	run->nlive = 0;
 	for (int i = 0; i < version->ntasks; i++)
+		run->tasks[i].nopen_branches = 0;
+	for (int i = 0; i < version->ntasks; i++)
+	{
+		if (version->tasks[i].operator != FP_OPERATOR_BRANCH ||
+			fp_task_run_state_is_finished(run->tasks[i].state))
+			continue;
+		for (int d = 0; d < version->tasks[i].ndownstream; d++)
+			run->tasks[version->tasks[i].downstream[d]].nopen_branches++;
+	}
+	for (int i = 0; i < version->ntasks; i++)
 	{
 		FpTask	   *task = &run->tasks[i];
 
@@ -300,6 +310,13 @@ decide(FpModel *model, FpTask *task, List **ended)
 
 	if (task->run->is_cancelling)
 		return;
+
+	/*
+	 * A branch may skip the task, whatever its rule says of the others: the
+	 * outcome must not depend on which of them ends first.
+	 */
+	if (task->nopen_branches > 0 && spec->rule != FP_TRIGGER_RULE_ALWAYS)
+		return;
 	switch (fp_trigger_rule_decide(spec->rule, &task->upstream))
 	{
 		case FP_TRIGGER_WAIT:
@@ -360,6 +377,8 @@ follow(FpModel *model, List *ended)
 			FpTask	   *downstream = &run->tasks[spec->downstream[d]];
 
 			count_upstream(&downstream->upstream, task->state);
+			if (spec->operator == FP_OPERATOR_BRANCH)
+				downstream->nopen_branches--;
 			if (downstream->state == FP_TASK_RUN_NONE)
 				decide(model, downstream, &ended);
 		}
