@@ -444,7 +444,7 @@ fp_dispatch_hand_over(FpModel *model, List *tasks)
 	{
 		FpWorkerSlot *worker = &fp_shared->workers[i];
 
-		if (worker->state == FP_WORKER_IDLE &&
+		if (worker->state == FP_WORKER_IDLE && !worker->must_stop &&
 			worker->database == MyDatabaseId && worker->latch != NULL &&
 			fp_shared->lanes[worker->lane].head !=
 			fp_shared->lanes[worker->lane].tail)

@@ -234,8 +234,10 @@ take_next(bool has_result)
 		if (slot->state != FP_WORKER_IDLE)
 			slot->since = fp_clock_real();
 		slot->state = FP_WORKER_IDLE;
-		if (slot->must_stop)
-			must_retire = true;
+
+		/* the scheduler must not count on one that is about to leave */
+		if (slot->must_stop || must_retire)
+			slot->must_stop = must_retire = true;
 	}
 	LWLockRelease(fp_shared->lock);
 
@@ -259,7 +261,10 @@ put_done(const FpDone *result)
 	lane->done_head++;
 }
 
-/* False: the worker has been idle for long enough. */
+/*
+ * False: the worker has been idle for long enough.  It says so in its slot,
+ * in the moment in which it sees that there is nothing to do.
+ */
 static bool
 wait_for_work(void)
 {
@@ -273,14 +278,15 @@ wait_for_work(void)
 
 		elapsed = TimestampDifferenceMilliseconds(idle_since,
 												  fp_clock_real());
-		if (elapsed >= fp_worker_idle_timeout)
-			return false;
-		fp_process_wait(fp_worker_idle_timeout - elapsed);
-
-		LWLockAcquire(fp_shared->lock, LW_SHARED);
+		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 		has_work = lane->head != lane->tail || slot->must_stop;
+		if (!has_work && elapsed >= fp_worker_idle_timeout)
+			slot->must_stop = true;
 		LWLockRelease(fp_shared->lock);
 		if (has_work || must_retire || ConfigReloadPending)
 			return true;
+		if (elapsed >= fp_worker_idle_timeout)
+			return false;
+		fp_process_wait(fp_worker_idle_timeout - elapsed);
 	}
 }

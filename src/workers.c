@@ -38,6 +38,7 @@ static bool has_warned_of_shortage = false;
 static void claim_idle_worker(void);
 static void wake_other_schedulers(void);
 static void give_workers_away(void);
+static void wake_idle_workers(int lane, int n);
 static bool may_start_worker(void);
 static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
@@ -82,6 +83,9 @@ fp_workers_tend(FpModel *model)
 		}
 		LWLockRelease(fp_shared->lock);
 
+		/* one that was woken for these attempts may have left instead */
+		if (nneeded > 0 && nidle > 0)
+			wake_idle_workers(i, nneeded);
 		nneeded -= nidle;
 		while (nneeded > 0 && may_start_worker() && start_worker(i, role))
 			nneeded--;
@@ -198,6 +202,27 @@ give_workers_away(void)
 		nown--;
 	}
 	LWLockRelease(fp_shared->lock);
+}
+
+/* Wakes up to n idle workers of a lane. */
+static void
+wake_idle_workers(int lane, int n)
+{
+	for (int i = 0; i < fp_shared->nworkers && n > 0; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+		Latch	   *latch = NULL;
+
+		LWLockAcquire(fp_shared->lock, LW_SHARED);
+		if (worker->state == FP_WORKER_IDLE && !worker->must_stop &&
+			worker->database == MyDatabaseId && worker->lane == lane)
+			latch = worker->latch;
+		LWLockRelease(fp_shared->lock);
+		if (latch == NULL)
+			continue;
+		SetLatch(latch);
+		n--;
+	}
 }
 
 /* A database that has its share takes no more while others wait for some. */
