@@ -71,6 +71,7 @@ typedef struct Clearing
 	List	   *task_ids;		/* char *; NIL: all tasks */
 	bool		downstream;		/* and all that follows them */
 	bool		only_failed;	/* of task_ids, those that have failed */
+	bool		is_cascaded;	/* what depends on the runs cleared by name */
 	List	   *graphs;			/* TaskGraph *, as they were needed */
 	int64		ncleared;		/* task runs */
 } Clearing;
@@ -84,7 +85,8 @@ static void check_tasks(Clearing *clearing, const char *dag_id, List *runs);
 static bool clear_run(Clearing *clearing, const FpRunRow *run);
 static bool *tasks_to_clear(const Clearing *clearing, const TaskGraph *tasks,
 							const FpRunRow *run, List *task_runs);
-static void ask_to_clear(const FpRunRow *run, List *task_ids);
+static void ask_to_clear(const FpRunRow *run, List *task_ids,
+						 bool is_cascaded);
 static TaskGraph *find_graph(List **graphs, const char *dag_id, int version);
 static void add_edges(TaskGraph *tasks, List *nodes);
 static int	find_task(const TaskGraph *tasks, const char *task_id);
@@ -134,6 +136,7 @@ flow_clear(PG_FUNCTION_ARGS)
 		/* what depends on them runs again as a whole, after them */
 		clearing.task_ids = NIL;
 		clearing.only_failed = false;
+		clearing.is_cascaded = true;
 		foreach(cell, fp_run_planner_dependent_runs(dag, cleared,
 													fp_clock_now()))
 		{
@@ -184,7 +187,7 @@ flow_mark(PG_FUNCTION_ARGS)
 						 0 /* no backfill */ ,
 						 JsonbToCString(NULL, &args->root, VARSIZE(args)));
 	if (failed != NIL)
-		ask_to_clear(run, failed);
+		ask_to_clear(run, failed, false /* is_cascaded */ );
 
 	PG_RETURN_VOID();
 }
@@ -303,7 +306,7 @@ clear_run(Clearing *clearing, const FpRunRow *run)
 	if (task_ids == NIL || (n == 0 && !fp_run_state_is_finished(run->state)))
 		return false;
 
-	ask_to_clear(run, task_ids);
+	ask_to_clear(run, task_ids, clearing->is_cascaded);
 	clearing->ncleared += n;
 	return true;
 }
@@ -359,13 +362,15 @@ tasks_to_clear(const Clearing *clearing, const TaskGraph *tasks,
 }
 
 static void
-ask_to_clear(const FpRunRow *run, List *task_ids)
+ask_to_clear(const FpRunRow *run, List *task_ids, bool is_cascaded)
 {
 	JsonbParseState *state = NULL;
 	Jsonb	   *args;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	fp_jsonb_push_texts(&state, "task_ids", task_ids);
+	if (is_cascaded)
+		fp_jsonb_push_bool(&state, "is_cascaded", true);	/* waits for asis */
 	args = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	fp_request_store_add(FP_REQUEST_CLEAR, run->dag_id, run->run_id,
 						 0 /* no backfill */ ,

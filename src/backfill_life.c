@@ -85,8 +85,7 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 			(void) fp_task_run_store_clear(run->run_id, NIL);
 	}
 	if (run->state == FP_RUN_SUCCESS)
-		fp_coverage_store_remove(run->dag_id, run->data_interval_start,
-								 run->data_interval_end);
+		fp_coverage_store_take_back(run);
 	fp_run_store_requeue(run->run_id, backfill_id, fp_clock_real());
 	run->backfill_id = backfill_id;
 	run->state = FP_RUN_QUEUED;

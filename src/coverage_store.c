@@ -74,6 +74,25 @@ fp_coverage_store_contains(const char *dag_id, TimestampTz from,
 }
 
 void
+fp_coverage_store_take_back(const FpRunRow *run)
+{
+	static FpStatement statement = {
+		"DELETE FROM flow.dag_log WHERE dag_id = $1 "
+		"AND completion_date BETWEEN $2::date - 1 AND $2::date + 1 "
+		"AND run_id = $3",
+		SPI_OK_DELETE, 3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
+	};
+	FpStoreArgs args = {0};
+
+	fp_coverage_store_remove(run->dag_id, run->data_interval_start,
+							 run->data_interval_end);
+	fp_store_args_add_text(&args, run->dag_id);
+	fp_store_args_add_time(&args, run->data_interval_end);
+	fp_store_args_add_id(&args, run->run_id);
+	fp_store_execute(&statement, &args, NULL, NULL);
+}
+
+void
 fp_coverage_store_log(const char *dag_id, DateADT date, TimestampTz at,
 					  int64 run_id)
 {

@@ -16,6 +16,8 @@
 #include "utils/date.h"
 #include "utils/timestamp.h"
 
+#include "run_store.h"
+
 /* [from, until) is covered, or no longer; nothing where that is empty */
 extern void fp_coverage_store_add(const char *dag_id, TimestampTz from,
 								  TimestampTz until);
@@ -25,6 +27,12 @@ extern void fp_coverage_store_remove(const char *dag_id, TimestampTz from,
 /* whether all of [from, until) is covered */
 extern bool fp_coverage_store_contains(const char *dag_id, TimestampTz from,
 									   TimestampTz until);
+
+/*
+ * The success of a run no longer counts: its interval is not covered, and its
+ * row of dag_log goes, unless another run's has taken its place.
+ */
+extern void fp_coverage_store_take_back(const FpRunRow *run);
 
 /* a run's success is that of its date; replaces what is there */
 extern void fp_coverage_store_log(const char *dag_id, DateADT date,

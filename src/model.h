@@ -135,6 +135,7 @@ struct FpRun
 	bool		is_parked;		/* runs, but only waits for an earlier run: holds
 								 * no slot of max_active_runs */
 	bool		is_timed_out;	/* cancelled by dagrun_timeout: fails */
+	bool		is_put_off;		/* in FpModel.ended_later */
 	bool		is_in_deadlines;
 	bool		is_cancelling;
 	int			ncancels;		/* times its workers have been asked to stop */
@@ -250,7 +251,7 @@ typedef struct FpModel
 	int			nsuspects_running;
 	int			nwaiting_for_worker;	/* ready tasks that wait for one */
 	List	   *lost;			/* FpLostAttempt *: see scheduler_cycle.c */
-	List	   *cancelling;		/* FpRun *: running, to be cancelled */
+	List	   *cancelling;		/* FpRun *: with attempts that are to stop */
 	TimestampTz reminded_at;	/* when their workers were last told */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */
 	char		problem[256];	/* what scheduler_status shows */

@@ -80,14 +80,15 @@ apply(FpModel *model, const FpRequest *request)
 			break;
 		case FP_REQUEST_CLEAR:
 			fp_rework_tasks(model, request->run_id,
-							   get_list_arg(request, "task_ids"),
-							   FP_TASK_RUN_NONE);
+							get_list_arg(request, "task_ids"),
+							FP_TASK_RUN_NONE,
+							get_arg(request, "is_cascaded") != NULL);
 			break;
 		case FP_REQUEST_MARK:
 			fp_rework_tasks(model, request->run_id,
-							   get_list_arg(request, "task_ids"),
-							   fp_task_run_state_parse(get_arg(request,
-															   "state")));
+							get_list_arg(request, "task_ids"),
+							fp_task_run_state_parse(get_arg(request, "state")),
+							false);
 			break;
 		case FP_REQUEST_DAG_LOG:
 			word_given(model, request);
@@ -173,7 +174,7 @@ word_given(FpModel *model, const FpRequest *request)
 														 CStringGetDatum(date))));
 }
 
-/* A scalar of the request's args as text; NULL: there is none. */
+/* A scalar of the request's args as text; NULL: there is none, or it is false. */
 static char *
 get_arg(const FpRequest *request, const char *name)
 {
@@ -189,6 +190,8 @@ get_arg(const FpRequest *request, const char *name)
 	if (value->type == jbvNumeric)
 		return DatumGetCString(DirectFunctionCall1(numeric_out,
 												   NumericGetDatum(value->val.numeric)));
+	if (value->type == jbvBool)
+		return value->val.boolean ? "true" : NULL;
 	if (value->type == jbvString)
 		return pnstrdup(value->val.string.val, value->val.string.len);
 	return NULL;

@@ -308,6 +308,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	if (!fp_spi_try(record_end, &record))
 	{
 		/* a session holds what has to be written: try again in a while */
+		run->is_put_off = true;
 		slist_push_head(&model->ended_later, &run->ended_node);
 		model->retry_at = Min(model->retry_at,
 							  TimestampTzPlusMilliseconds(fp_clock_real(),
@@ -406,6 +407,7 @@ fp_run_life_retry(FpModel *model)
 		FpRun	   *run = slist_container(FpRun, ended_node, iter.cur);
 
 		slist_delete_current(&iter);
+		run->is_put_off = false;
 		slist_push_head(&model->ended, &run->ended_node);
 	}
 }

@@ -34,6 +34,7 @@
 #include "past.h"
 #include "requests.h"
 #include "restore.h"
+#include "rework.h"
 #include "run_life.h"
 #include "scheduler_cycle.h"
 #include "spi_util.h"
@@ -81,7 +82,6 @@ static void begin_work(Cycle *cycle);
 static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
 static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
-static void task_cancelled(FpModel *model, Cycle *cycle, FpTask *task);
 static void keep_house(void);
 static void purge(void *arg);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
@@ -273,6 +273,13 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 		fp_callbacks_ended(model, run, false);
 		return;
 	}
+	if (task->must_clear && !run->is_cancelling)
+	{
+		/* however it has ended, it is to run anew */
+		begin_work(cycle);
+		fp_rework_cleared(model, task);
+		return;
+	}
 
 	switch (done->outcome)
 	{
@@ -303,7 +310,7 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 				task_failed(model, cycle, task);
 			break;
 		case FP_OUTCOME_CANCELLED:
-			task_cancelled(model, cycle, task);
+			fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
 			break;
 		case FP_OUTCOME_LOST:
 			break;				/* see above */
@@ -341,24 +348,6 @@ task_failed(FpModel *model, Cycle *cycle, FpTask *task)
 					 task->try_number);
 	Async_Notify(FP_EXTENSION, payload.data);
 	fp_task_state_ended(model, task, FP_TASK_RUN_FAILED);
-}
-
-/* Cancelled with its run, or to be cleared and run anew. */
-static void
-task_cancelled(FpModel *model, Cycle *cycle, FpTask *task)
-{
-	FpRun	   *run = task->run;
-
-	if (!task->must_clear || run->is_cancelling)
-	{
-		fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
-		return;
-	}
-	task->must_clear = false;
-	begin_work(cycle);
-	(void) fp_task_run_store_clear(run->run_id,
-								   list_make1(fp_model_task_spec(task)->task_id));
-	fp_task_state_refresh(model, run, fp_task_run_store_list(run->run_id));
 }
 
 static void
@@ -453,6 +442,11 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 				 errdetail("Run " INT64_FORMAT ", try %d.", run->run_id,
 						   task->try_number)));
 
+	if (task->must_clear && !run->is_cancelling)
+	{
+		fp_rework_cleared(model, task);
+		return;
+	}
 	task->failures++;
 	if (state == FP_TASK_RUN_UP_FOR_RETRY)
 		fp_task_state_retry(model, task, retry_at);
@@ -543,8 +537,8 @@ purge(void *arg)
 }
 
 /*
- * Attempts of runs that are being cancelled: code that swallows the cancel is
- * told again, and its worker ended in the end.
+ * Attempts that are being cancelled, with their run or to be cleared: code
+ * that swallows the cancel is told again, and its worker ended in the end.
  */
 static void
 remind_cancelled(FpModel *model)
@@ -564,7 +558,8 @@ remind_cancelled(FpModel *model)
 
 		for (int i = 0; i < run->version->ntasks; i++)
 		{
-			if (run->tasks[i].token != 0)
+			if (run->tasks[i].token != 0 &&
+				(run->is_cancelling || run->tasks[i].must_clear))
 				(void) fp_dispatch_cancel(run->tasks[i].token,
 										  must_terminate);
 		}

@@ -286,7 +286,11 @@ fp_task_run_store_record_states(const FpTaskRunBatch *batch, TimestampTz at)
 		"AS b(run_id, dag_id, task_id, map_index, try_number, state) "
 		"ON CONFLICT (run_id, task_id, map_index) DO UPDATE "
 		"SET state = excluded.state, ended_at = excluded.ended_at, "
-		"retry_at = NULL",
+		"retry_at = NULL, "
+		"sqlstate = CASE WHEN excluded.state IN ('success', 'skipped') "
+		"THEN NULL ELSE t.sqlstate END, "
+		"message = CASE WHEN excluded.state IN ('success', 'skipped') "
+		"THEN NULL ELSE t.message END",
 		SPI_OK_INSERT, 7, {BATCH_TYPES, TEXTARRAYOID, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};

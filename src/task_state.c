@@ -17,7 +17,6 @@
 
 #define DEFAULT_MAX_RETRY_DELAY USECS_PER_DAY
 
-static void begin_tasks(FpModel *model, FpRun *run);
 static bool *reached_from(const FpRun *run, List *followed);
 static void decide(FpModel *model, FpTask *task, List **ended);
 static void settle(FpModel *model, FpTask *task, FpTaskRunState state);
@@ -26,12 +25,6 @@ static void follow(FpModel *model, List *ended);
 
 void
 fp_task_state_begin_run(FpModel *model, FpRun *run)
-{
-	begin_tasks(model, run);
-}
-
-static void
-begin_tasks(FpModel *model, FpRun *run)
 {
 	const FpVersion *version = run->version;
 	List	   *ended = NIL;
@@ -94,7 +87,7 @@ fp_task_state_ended(FpModel *model, FpTask *task, FpTaskRunState state)
 }
 
 void
-fp_task_state_refresh(FpModel *model, FpRun *run, List *task_runs)
+fp_task_state_take_rows(FpModel *model, FpRun *run, List *task_runs)
 {
 	const FpVersion *version = run->version;
 	ListCell   *lc;
@@ -123,7 +116,6 @@ fp_task_state_refresh(FpModel *model, FpRun *run, List *task_runs)
 		task->crashes = row != NULL ? row->crashes : 0;
 		task->retry_at = row != NULL ? row->retry_at : DT_NOBEGIN;
 	}
-	begin_tasks(model, run);
 }
 
 void
@@ -326,6 +318,13 @@ decide(FpModel *model, FpTask *task, List **ended)
 				fp_model_check_past(model, task);
 			else if (!task->run->is_parked)
 				fp_model_make_ready(model, task);
+			else
+			{
+				/* the run needs a slot again for it */
+				task->is_past_met = true;
+				if (!task->run->is_in_queue)
+					fp_model_enqueue_run(model, task->run, false);
+			}
 			return;
 		case FP_TRIGGER_SKIP:
 			state = FP_TASK_RUN_SKIPPED;

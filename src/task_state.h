@@ -44,10 +44,11 @@ extern void fp_task_state_past_met(FpModel *model, FpTask *task);
 
 /*
  * Tasks of a running run have been cleared or marked in the tables: takes
- * over what the rows (FpTaskRunRow *) say now and decides anew.
+ * over what the rows (FpTaskRunRow *) say now.  fp_task_state_begin_run decides
+ * anew.
  */
-extern void fp_task_state_refresh(FpModel *model, FpRun *run,
-								  List *task_runs);
+extern void fp_task_state_take_rows(FpModel *model, FpRun *run,
+									List *task_runs);
 
 /* an attempt failed and is tried again at retry_at */
 extern void fp_task_state_retry(FpModel *model, FpTask *task,
