@@ -115,7 +115,7 @@ fp_guc_define(void)
 							   NULL);
 	DefineCustomIntVariable("flowpg.worker_idle_timeout",
 							"How long a worker without work is kept.",
-							"0 lets it leave after each task.",
+							"0 lets it leave as soon as there is nothing for it to do.",
 							&fp_worker_idle_timeout, 60000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("flowpg");

@@ -128,7 +128,7 @@ struct FpRun
 	bool		waits_for_asis; /* asks its asis DAGs before it starts */
 	bool		has_rows;		/* flow.task_run may have rows of it already */
 	bool		is_waiting;		/* in queue->waiting, else in queue->queued */
-	bool		is_callback;	/* not a run of its own; see run_life.c */
+	bool		is_callback;	/* not a run of its own; see callbacks.c */
 	int64		callback_id;
 	Oid			callback_role;
 	bool		is_in_queue;	/* in one of its queue's lists */

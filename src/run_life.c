@@ -239,6 +239,10 @@ start_run(FpModel *model, FpRun *run)
 	}
 	fp_run_store_start(run->run_id, version, at);
 	fp_model_start_run(model, run, version, task_versions, task_runs);
+	if (fp_guc_logs(DEBUG1))
+		ereport(LOG,
+				(errmsg("run " INT64_FORMAT " of dag \"%s\": started",
+						run->run_id, dag->dag_id)));
 	fp_run_life_set_deadline(model, run, at);
 	fp_run_life_follow_branches(model, run);
 	fp_task_state_begin_run(model, run);

@@ -14,7 +14,10 @@ source_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
 . "$source_directory/test/lib/build.sh"
 
 # A suite that hangs must not hold up whoever waits for the result for ever.
-suite_time_limit=600
+suite_time_limit=780
+
+# What a TAP test waits for in vain is given up after so many seconds.
+export PG_TEST_TIMEOUT_DEFAULT=90
 
 passed=0
 failed=0
@@ -37,7 +40,7 @@ count_results()
 run_suite()
 {
 	{
-		as_server_user make -s installcheck PROVE_FLAGS=--verbose \
+		as_server_user make -s installcheck "PROVE_FLAGS=--verbose --timer" \
 			"${make_options[@]}" "${suite_options[@]}" 2>&3 |
 			tee "$log" | sed -u "${is_tap:+/^ok [0-9]/d; /^#/d}"
 	} 3>&1
@@ -118,15 +121,17 @@ suite()
 	failed=$((failed + suite_failed))
 }
 
-make_work_directory
-install_packages tests
-build_flowpg "$source_directory"
-cd "$tree" || exit 1
+run_suites()
+{
+	cd "$tree" || return
+	suite regress ISOLATION= TAP_TESTS=
+	[ -z "$(find test/specs -name '*.spec' 2>/dev/null)" ] ||
+		suite isolation REGRESS= TAP_TESTS=
+	suite TAP REGRESS= ISOLATION=
+}
 
-suite regress ISOLATION= TAP_TESTS=
-[ -z "$(find test/specs -name '*.spec' 2>/dev/null)" ] ||
-	suite isolation REGRESS= TAP_TESTS=
-suite TAP REGRESS= ISOLATION=
+make_work_directory
+install_packages tests && build_flowpg "$source_directory" && run_suites
 
 say
 say "$passed passed, $failed failed"

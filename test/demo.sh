@@ -35,7 +35,7 @@ start_server()
 		port = $port
 	CONF
 	as_server_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w \
-		start >/dev/null
+		start >/dev/null || { cat "$work/server.log" >&2; return 1; }
 }
 
 # run_sql DATABASE ROLE FILE [psql options], in the directory of the data
@@ -55,21 +55,19 @@ must_sql()
 	run 600 run_sql "$@" && return
 	say "The end of the server's log:" >&2
 	tail -n 40 "$work/server.log" >&2
-	die "$3 failed"
+	complain "$3 failed"
+	exit 1
 }
 
 make_work_directory
-install_packages
-build_flowpg "$source_directory"
+install_packages && build_flowpg "$source_directory" || exit 1
 
 step "A server of its own"
-run 120 start_server || { cat "$work/server.log" >&2; die "could not start a server"; }
+run 120 start_server || { complain "could not start a server"; exit 1; }
 say "PostgreSQL $("$bindir/postgres" -V | sed 's/.*) //; s/ .*//') with shared_preload_libraries = 'flowpg'"
 
 step "The legacy system: flights from New York in January 2013 (legacy.sql)"
-run 60 "$bindir/createdb" -h "$work/socket" -p "$port" -U postgres legacy &&
-	run 60 "$bindir/createdb" -h "$work/socket" -p "$port" -U postgres warehouse ||
-	die "could not create databases"
+must_sql postgres postgres databases.sql
 must_sql legacy postgres legacy.sql
 
 step "The warehouse: levels 0, 1, 2 and a report (warehouse.sql)"
@@ -88,11 +86,12 @@ must_sql warehouse etl results.sql
 step "The same figures straight from the CSV file, without flowpg"
 must_sql postgres postgres figures_of_csv.sql >"$work/figures_of_csv"
 must_sql warehouse etl figures_of_warehouse.sql >"$work/figures_of_warehouse"
-[ -s "$work/figures_of_csv" ] || die "the CSV file gave no figures"
-diff "$work/figures_of_csv" "$work/figures_of_warehouse" >"$work/difference" ||
-	{
-		head -n 40 "$work/difference" >&2
-		die "figures differ (< CSV file, > warehouse)"
-	}
+if [ ! -s "$work/figures_of_csv" ] ||
+	! diff "$work/figures_of_csv" "$work/figures_of_warehouse" >"$work/difference"
+then
+	head -n 40 "$work/difference" >&2
+	complain "figures differ (< CSV file, > warehouse)"
+	exit 1
+fi
 say "figures agree: $(wc -l <"$work/figures_of_csv") lines of rows a level," \
 	"rows a day, delays a carrier and day, departures an hour"

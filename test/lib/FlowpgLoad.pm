@@ -28,9 +28,9 @@ use Time::HiRes qw(time usleep);
 use FlowpgTest;
 
 our @EXPORT = qw(
-  value value_as error_of error_as
+  value value_as shows error_of error_as
   close_gate pass_gate
-  wait_for_exit kill_server start_again crash_count
+  wait_for_exit kill_server start_again crash_count patiently
   resident_kb
 );
 
@@ -59,6 +59,22 @@ sub value_as
 
 	return $node->safe_psql($options{db} // 'postgres',
 		$sql, extra_params => [ '-U', $role ]);
+}
+
+=pod
+
+=item shows($node, $sql, $expected, $name, db => ...)
+
+A test: the SQL yields what is expected.
+
+=cut
+
+sub shows
+{
+	my ($node, $sql, $expected, $name, %options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	return is(value($node, $sql, %options), $expected, $name);
 }
 
 =pod
@@ -204,6 +220,28 @@ sub start_again
 	my ($node) = @_;
 
 	return $node->start(fail_ok => 1);
+}
+
+=pod
+
+=item patiently { ... }
+
+Does it again as long as psql ends before it has read what it is to do, as it
+does where the server goes down at that moment; what the block yields.
+
+=cut
+
+sub patiently(&)
+{
+	my ($code) = @_;
+
+	while (1)
+	{
+		my $result = eval { $code->() };
+
+		return $result unless $@;
+		die $@ unless $@ =~ /Broken pipe/;
+	}
 }
 
 =pod

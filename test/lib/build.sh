@@ -23,10 +23,11 @@ say()
 	printf '%s\n' "$*"
 }
 
-die()
+# Fails, having said why.
+complain()
 {
 	printf '%s: %s\n' "${0##*/}" "$*" >&2
-	exit 1
+	return 1
 }
 
 # ---------------------------------------------------------------------------
@@ -169,17 +170,27 @@ install_packages()
 	missing=${missing% }
 	[ -n "$missing" ] || return 0
 
-	command -v apt-get >/dev/null ||
-		die "this machine lacks what these Debian packages hold: $missing"
-	[ "$(id -u)" = 0 ] ||
-		die "these packages are missing: $missing
+	if ! command -v apt-get >/dev/null
+	then
+		complain "this machine lacks what these Debian packages hold: $missing"
+		return
+	fi
+	if [ "$(id -u)" != 0 ]
+	then
+		complain "these packages are missing: $missing
 Run this once as root, or: apt-get install $missing"
+		return
+	fi
 
 	say "Installing $missing ..."
-	run 1800 apt_install "$missing" >"$work/apt.log" 2>&1 ||
-		{ tail -n 30 "$work/apt.log" >&2; die "could not install $missing"; }
+	if ! run 1800 apt_install "$missing" >"$work/apt.log" 2>&1
+	then
+		tail -n 30 "$work/apt.log" >&2
+		complain "could not install $missing"
+		return
+	fi
 	missing=$(missing_packages "$@" | tr '\n' ' ')
-	[ -z "$missing" ] || die "still missing: $missing"
+	[ -z "$missing" ] || complain "still missing: $missing"
 }
 
 apt_install()
@@ -225,12 +236,14 @@ restore_cluster_conf()
 # PGXS and sockets want a short path without spaces, whatever the checkout's.
 make_work_directory()
 {
-	work=$(mktemp -d /tmp/flowpg.XXXXXX) || die "could not make a directory in /tmp"
+	work=$(mktemp -d /tmp/flowpg.XXXXXX) || exit 1
 	chmod 755 "$work"
 	tree=$work/tree
 	bindir=$work/pg/usr/lib/postgresql/$pg_major/bin
 	export HOME=$work TMPDIR=$work/tmp
 	mkdir -m 1777 "$TMPDIR"
+	# the caller's directory may be closed to the server's user
+	cd "$work" || exit 1
 }
 
 as_server_user()
@@ -274,7 +287,7 @@ make_flowpg()
 build_flowpg()
 {
 	say "Building flowpg for PostgreSQL $pg_major ..."
-	run 300 copy_sources "$1" || die "could not copy PostgreSQL and the tree to $work"
 	make_options=("PG_CONFIG=$bindir/pg_config" with_llvm=no)
-	run 900 make_flowpg || die "could not build flowpg"
+	run 300 copy_sources "$1" && run 900 make_flowpg ||
+		complain "could not build flowpg"
 }

@@ -39,7 +39,8 @@ sub seen
 	my ($dag_id, $format) = @_;
 
 	return value($node, qq{
-SELECT string_agg(to_char(from_ts, '} . ($format // 'MM-DD') . qq{'), ' ' ORDER BY from_ts)
+SELECT string_agg(to_char(from_ts, '} . ($format // 'MM-DD') . qq{'), ' '
+	ORDER BY from_ts)
 FROM seen WHERE dag_id = '$dag_id'});
 }
 
@@ -60,7 +61,9 @@ is(seen('ten minutes', 'HH24:MI'), '10:00', 'the first run starts at 10:10 for 1
 is(seen('ten minutes by cron', 'HH24:MI'), '10:00', 'also where cron says so');
 advance($node, '2020-01-01 10:45+00');
 is(seen('ten minutes', 'HH24:MI'), '10:00 10:10 10:20 10:30', 'and so on');
-is(value($node, q{SELECT DISTINCT until_ts - from_ts FROM seen}), '00:10:00', 'each 10 minutes long');
+shows($node,
+	q{SELECT DISTINCT until_ts - from_ts FROM seen},
+	'00:10:00', 'each 10 minutes long');
 drop_dag($_) foreach ('ten minutes', 'ten minutes by cron');
 
 # ------------------------------------------------------------------------
@@ -85,10 +88,15 @@ dag('at two late', "'0 2 * * *', '2020-08-10 02:00', catchup => true");
 advance($node, '2020-08-13 20:00+00');
 is(seen('at two late', 'MM-DD HH24:MI'), '08-10 02:00 08-11 02:00 08-12 02:00',
 	'switched on late: three runs are made up for');
-is(value($node, q{SELECT DISTINCT until_ts - from_ts FROM seen WHERE dag_id = 'at two late'}), '1 day',
+shows($node,
+	q{SELECT DISTINCT until_ts - from_ts FROM seen WHERE dag_id = 'at two late'},
+	'1 day',
 	'each interval ends 24 h later');
-is(value($node, q{SELECT string_agg(logical_date::text, ' ' ORDER BY logical_date) FROM flow.dag_run WHERE dag_id = 'at two late'}),
-	'2020-08-10 02:00:00+00 2020-08-11 02:00:00+00 2020-08-12 02:00:00+00', 'the logical date is the start');
+shows($node,
+	q{SELECT string_agg(logical_date::text, ' ' ORDER BY logical_date) FROM flow.dag_run
+		WHERE dag_id = 'at two late'},
+	'2020-08-10 02:00:00+00 2020-08-11 02:00:00+00 2020-08-12 02:00:00+00',
+	'the logical date is the start');
 drop_dag($_) foreach ('at two in time', 'at two late');
 
 # ------------------------------------------------------------------------
@@ -107,12 +115,17 @@ SELECT flow_add_sql('daily load', 'load', 'INSERT INTO target_row
 	WHERE day >= run.data_interval_start AND day < run.data_interval_end');
 });
 advance($node, '2020-11-07 23:59:59.999999+00');
-is(value($node, 'SELECT count(*) FROM flow.dag_run WHERE dag_id = ' . "'daily load'"), '0', 'the first run does not start on 2020-11-07');
+shows($node,
+	'SELECT count(*) FROM flow.dag_run WHERE dag_id = ' . "'daily load'",
+	'0', 'the first run does not start on 2020-11-07');
 advance($node, '2020-11-08 00:00+00');
-is(value($node, 'SELECT day, count(*), min(v) FROM target_row GROUP BY 1'), '2020-11-07|10|20',
+shows($node,
+	'SELECT day, count(*), min(v) FROM target_row GROUP BY 1',
+	'2020-11-07|10|20',
 	'it starts on 2020-11-08 and reads the data of 2020-11-07');
 advance($node, '2020-11-09 08:00+00');
-is(value($node, 'SELECT day, count(*), count(DISTINCT read_in) FROM target_row GROUP BY 1 ORDER BY 1'),
+shows($node,
+	'SELECT day, count(*), count(DISTINCT read_in) FROM target_row GROUP BY 1 ORDER BY 1',
 	"2020-11-07|10|1\n2020-11-08|10|1", 'the next one reads the next day');
 drop_dag('daily load');
 
@@ -123,7 +136,9 @@ advance($node, '2021-10-28 22:29:59.999+00');
 dag('just before', "'*/10 * * * *', '2021-10-28 22:00'");
 advance($node, '2021-10-28 22:29:59.999+00');
 is(seen('just before', 'HH24:MI'), '22:00 22:10', 'two runs are made up for');
-is(value($node, q{SELECT next_run_at FROM flow.dag_status WHERE dag_id = 'just before'}), '2021-10-28 22:30:00+00',
+shows($node,
+	q{SELECT next_run_at FROM flow.dag_status WHERE dag_id = 'just before'},
+	'2021-10-28 22:30:00+00',
 	'the third is due at 22:30');
 advance($node, '2021-10-28 22:30+00');
 is(seen('just before', 'HH24:MI'), '22:00 22:10 22:20', 'and runs then');
@@ -143,7 +158,8 @@ is(seen($_), '03-01 03-02', "$_: days 1 and 2 have run") foreach @paused;
 $node->safe_psql('postgres', "SELECT flow_pause('$_')") foreach @paused;
 advance($node, '2024-03-05 12:00+00');
 is(seen($_), '03-01 03-02', "$_: nothing runs while it is paused") foreach @paused;
-is(value($node, q{SELECT * FROM flow_due_runs('paused', '2024-03-05 12:00+00')}),
+shows($node,
+	q{SELECT * FROM flow_due_runs('paused', '2024-03-05 12:00+00')},
 	"2024-03-03 00:00:00+00|2024-03-04 00:00:00+00\n2024-03-04 00:00:00+00|2024-03-05 00:00:00+00",
 	'what would run is known');
 $node->safe_psql('postgres', q{
@@ -152,7 +168,8 @@ SELECT flow_resume('paused latest');
 SELECT flow_resume('paused skip', skip_missed => true);
 });
 advance($node, '2024-03-05 12:00+00');
-is(seen('paused'), '03-01 03-02 03-03 03-04', 'with catchup days 3 and 4 are made up for, and none twice');
+is(seen('paused'), '03-01 03-02 03-03 03-04',
+	'with catchup days 3 and 4 are made up for, and none twice');
 is(seen('paused latest'), '03-01 03-02 03-04', 'without only the latest');
 is(seen('paused skip'), '03-01 03-02', 'skipping what was missed, none');
 advance($node, '2024-03-06 00:00+00');
@@ -171,32 +188,45 @@ dag('new without start', "'\@daily'");
 dag('ends', "'0 */12 * * *', '2024-04-09', '2024-04-12'");
 dag('ends at noon', "'0 */12 * * *', '2024-04-09', '2024-04-11 12:00'");
 advance($node, '2024-04-10 06:30+00');
-is(seen('new with catchup'), '04-01 04-02 04-03 04-04 04-05 04-06 04-07 04-08 04-09', 'never run, catchup: from start_date');
+is(seen('new with catchup'), '04-01 04-02 04-03 04-04 04-05 04-06 04-07 04-08 04-09',
+	'never run, catchup: from start_date');
 is(seen('new without catchup'), '04-09', 'no catchup: the latest complete interval');
 is(seen('new without start'), '', 'no start_date: nothing yet');
 advance($node, '2024-04-11 00:00+00');
 advance($node, '2024-04-12 00:00+00');
-is(seen('new without start'), '04-11', 'the first interval is the one that starts after the definition');
-is(seen('new without catchup'), '04-09 04-10 04-11', 'no catchup: then one after the other');
+is(seen('new without start'), '04-11',
+	'the first interval is the one that starts after the definition');
+is(seen('new without catchup'), '04-09 04-10 04-11',
+	'no catchup: then one after the other');
 advance($node, '2024-04-20 00:00+00');
-is(seen('ends', 'DD HH24'), '09 00 09 12 10 00 10 12 11 00 11 12 12 00 12 12', 'an end_date at midnight means that whole day');
-is(seen('ends at noon', 'DD HH24'), '09 00 09 12 10 00 10 12 11 00 11 12', 'at another time it is the last start');
-is(value($node, q{SELECT next_run_at IS NULL FROM flow.dag_status WHERE dag_id = 'ends'}), 't', 'nothing comes after it');
+is(seen('ends', 'DD HH24'), '09 00 09 12 10 00 10 12 11 00 11 12 12 00 12 12',
+	'an end_date at midnight means that whole day');
+is(seen('ends at noon', 'DD HH24'), '09 00 09 12 10 00 10 12 11 00 11 12',
+	'at another time it is the last start');
+shows($node,
+	q{SELECT next_run_at IS NULL FROM flow.dag_status WHERE dag_id = 'ends'},
+	't', 'nothing comes after it');
 
 # Without catchup a jump over many days makes one run, not all.
-is(seen('new without catchup'), '04-09 04-10 04-11 04-19', 'no catchup: a jump of the clock leaves out what was missed');
+is(seen('new without catchup'), '04-09 04-10 04-11 04-19',
+	'no catchup: a jump of the clock leaves out what was missed');
 
 # A clock that jumps back makes nothing twice.
 my $count = value($node, 'SELECT count(*) FROM flow.dag_run');
 advance($node, '2024-04-15 00:00+00');
 advance($node, '2024-04-20 00:00+00');
-is(value($node, 'SELECT count(*) FROM flow.dag_run'), $count, 'a clock that jumps back makes nothing twice');
+shows($node,
+	'SELECT count(*) FROM flow.dag_run',
+	$count, 'a clock that jumps back makes nothing twice');
 
 # More is missed than may run at once: all is made up for all the same.
 dag('hourly', "'\@hourly', '2024-04-10', max_active_runs => 3");
 advance($node, '2024-04-20 00:00+00');
-is(value($node, q{SELECT count(*), count(DISTINCT from_ts), min(from_ts), max(from_ts) FROM seen WHERE dag_id = 'hourly'}),
-	'240|240|2024-04-10 00:00:00+00|2024-04-19 23:00:00+00', '240 missed hours are made up for, each once');
+shows($node,
+	q{SELECT count(*), count(DISTINCT from_ts), min(from_ts), max(from_ts) FROM seen
+		WHERE dag_id = 'hourly'},
+	'240|240|2024-04-10 00:00:00+00|2024-04-19 23:00:00+00',
+	'240 missed hours are made up for, each once');
 drop_dag($_)
   foreach ('new with catchup', 'new without catchup', 'new without start', 'ends', 'ends at noon', 'hourly');
 
@@ -211,26 +241,45 @@ advance($node, '2024-05-01 00:00+00');
 define($node, q{
 SELECT flow_create_dag('again', '@daily', '2024-05-01');
 SELECT flow_add_sql('again', 'load', 'DELETE FROM target_row WHERE day = run.ds;
-	INSERT INTO target_row SELECT day, v, run.try_number FROM source_row WHERE day = run.ds');
+	INSERT INTO target_row SELECT day, v, run.try_number FROM source_row
+		WHERE day = run.ds');
 });
 advance($node, '2024-05-11 00:00+00');
-is(value($node, 'SELECT count(*), min(day), max(day), max(read_in) FROM target_row'), '10|2024-05-01|2024-05-10|1', 'ten days are loaded');
+shows($node,
+	'SELECT count(*), min(day), max(day), max(read_in) FROM target_row',
+	'10|2024-05-01|2024-05-10|1', 'ten days are loaded');
 $node->safe_psql('postgres', 'UPDATE source_row SET v = v + 100');
-is(value($node, q{SELECT logical_date, action FROM flow_preview_backfill('again', '2024-05-03', '2024-05-04', reprocess => 'completed')}),
-	"2024-05-03 00:00:00+00|rerun\n2024-05-04 00:00:00+00|rerun", 'a preview tells what would run again');
-is(value($node, q{SELECT count(*) FROM flow_preview_backfill('again', '2024-05-03', '2024-05-04') WHERE action NOT LIKE 'skip:%'}),
+shows($node,
+	q{SELECT logical_date, action
+		FROM flow_preview_backfill('again', '2024-05-03', '2024-05-04', reprocess => 'completed')},
+	"2024-05-03 00:00:00+00|rerun\n2024-05-04 00:00:00+00|rerun",
+	'a preview tells what would run again');
+shows($node,
+	q{SELECT count(*) FROM flow_preview_backfill('again', '2024-05-03', '2024-05-04')
+		WHERE action NOT LIKE 'skip:%'},
 	'0', 'what has succeeded does not unless asked for');
 my $backfill = backfill($node, 'again', '2024-05-03', '2024-05-04', reprocess => "'completed'");
 is(wait_for_backfill($node, $backfill), 'success', 'days 3 and 4 are run again');
-is(value($node, 'SELECT string_agg(v::text, $$ $$ ORDER BY day), string_agg(read_in::text, $$ $$ ORDER BY day) FROM target_row'),
-	'0 1 102 103 4 5 6 7 8 9|1 1 2 2 1 1 1 1 1 1', 'and read what is there for these days now');
-is(value($node, q{SELECT count(*), count(DISTINCT logical_date) FROM flow.dag_run WHERE dag_id = 'again'}), '10|10',
+shows($node,
+	'SELECT string_agg(v::text, $$ $$ ORDER BY day), string_agg(read_in::text, $$ $$
+		ORDER BY day) FROM target_row',
+	'0 1 102 103 4 5 6 7 8 9|1 1 2 2 1 1 1 1 1 1',
+	'and read what is there for these days now');
+shows($node,
+	q{SELECT count(*), count(DISTINCT logical_date) FROM flow.dag_run
+		WHERE dag_id = 'again'},
+	'10|10',
 	'in the runs that were there');
-is(value($node, q{SELECT count(*) FROM flow.task_attempt WHERE dag_id = 'again'}), '12', 'with their old attempts on record');
+shows($node,
+	q{SELECT count(*) FROM flow.task_attempt WHERE dag_id = 'again'},
+	'12', 'with their old attempts on record');
 $backfill = backfill($node, 'again', '2024-04-29', '2024-05-01', reprocess => "'none'");
-is(wait_for_backfill($node, $backfill), 'success', 'days before start_date may be asked for');
-is(value($node, q{SELECT string_agg(to_char(logical_date, 'MM-DD'), ' ' ORDER BY logical_date)
-	FROM flow.backfill_run JOIN flow.dag_run USING (run_id) WHERE backfill_run.backfill_id = } . $backfill),
+is(wait_for_backfill($node, $backfill), 'success',
+	'days before start_date may be asked for');
+shows($node,
+	q{SELECT string_agg(to_char(logical_date, 'MM-DD'), ' ' ORDER BY logical_date)
+	FROM flow.backfill_run JOIN flow.dag_run USING (run_id)
+	WHERE backfill_run.backfill_id = } . $backfill,
 	'04-29 04-30', 'and what is there is left out');
 drop_dag('again');
 
@@ -239,33 +288,59 @@ drop_dag('again');
 
 define($node, q{
 SELECT flow_create_dag('far', '@daily', '2024-05-01', is_paused => true);
-SELECT flow_add_sql('far', 'pass', 'SELECT pg_advisory_xact_lock_shared(extract(day FROM run.ds)::bigint)');
+SELECT flow_add_sql('far', 'pass', 'SELECT pg_advisory_xact_lock_shared(extract(day
+	FROM run.ds)::bigint)');
 });
 
-my $status = 'SELECT state, total, success, failed, running, pending, percent FROM flow.backfill_status WHERE backfill_id =';
+my $status = 'SELECT state, total, success, failed, running, pending, percent
+	FROM flow.backfill_status WHERE backfill_id =';
 my $gate = close_gate($node, 4);
 $backfill = backfill($node, 'far', '2024-05-01', '2024-05-10', max_active_runs => 1);
-wait_for($node, 'SELECT count(*) = 1 FROM flow.running JOIN flow.dag_run USING (run_id) WHERE to_char(logical_date, $$DD$$) = $$04$$', 'day 4 to run');
-is(value($node, "$status $backfill"), 'running|10|3|0|1|6|30.0', 'after three days of ten it says so');
+wait_for($node,
+	'SELECT count(*) = 1 FROM flow.running JOIN flow.dag_run USING (run_id)
+		WHERE to_char(logical_date, $$DD$$) = $$04$$',
+	'day 4 to run');
+shows($node,
+	"$status $backfill",
+	'running|10|3|0|1|6|30.0', 'after three days of ten it says so');
 $node->safe_psql('postgres', "SELECT flow_pause_backfill($backfill)");
-wait_for($node, "SELECT state = 'paused' FROM flow.backfill WHERE backfill_id = $backfill", 'the pause');
+wait_for($node,
+	"SELECT state = 'paused' FROM flow.backfill WHERE backfill_id = $backfill",
+	'the pause');
 $gate->open;
-wait_for($node, "SELECT success = 4 FROM flow.backfill_status WHERE backfill_id = $backfill", 'the fourth day to end');
+wait_for($node,
+	"SELECT success = 4 FROM flow.backfill_status WHERE backfill_id = $backfill",
+	'the fourth day to end');
 advance($node, '2024-05-11 00:00+00');
-is(value($node, "$status $backfill"), 'paused|10|4|0|0|6|40.0', 'paused, it starts no further run');
-like(value($node, q{SELECT string_agg(DISTINCT waits_for, ' ') FROM flow.task_status WHERE dag_id = 'far' AND run_state = 'queued'}),
+shows($node,
+	"$status $backfill",
+	'paused|10|4|0|0|6|40.0', 'paused, it starts no further run');
+like(value($node, q{SELECT string_agg(DISTINCT waits_for, ' ') FROM flow.task_status
+	WHERE dag_id = 'far' AND run_state = 'queued'}),
 	qr/^backfill: paused$/, 'and task_status says why');
 
 $gate = close_gate($node, 7);
 $node->safe_psql('postgres', "SELECT flow_resume_backfill($backfill)");
-wait_for($node, 'SELECT count(*) = 1 FROM flow.running JOIN flow.dag_run USING (run_id) WHERE to_char(logical_date, $$DD$$) = $$07$$', 'day 7 to run');
-is(value($node, "$status $backfill"), 'running|10|6|0|1|3|60.0', 'resumed, it goes on');
+wait_for($node,
+	'SELECT count(*) = 1 FROM flow.running JOIN flow.dag_run USING (run_id)
+		WHERE to_char(logical_date, $$DD$$) = $$07$$',
+	'day 7 to run');
+shows($node,
+	"$status $backfill",
+	'running|10|6|0|1|3|60.0', 'resumed, it goes on');
 $node->safe_psql('postgres', "SELECT flow_cancel_backfill($backfill)");
-is(wait_for_backfill($node, $backfill), 'cancelled', 'cancelled, it ends, also the task that waits');
-is(value($node, "$status $backfill"), 'cancelled|10|6|0|0|0|100.0', 'with what it has done');
-is(value($node, q{SELECT state, count(*) FROM flow.dag_run WHERE dag_id = 'far' GROUP BY 1 ORDER BY 1}), "cancelled|4\nsuccess|6",
+is(wait_for_backfill($node, $backfill), 'cancelled',
+	'cancelled, it ends, also the task that waits');
+shows($node,
+	"$status $backfill",
+	'cancelled|10|6|0|0|0|100.0', 'with what it has done');
+shows($node,
+	q{SELECT state, count(*) FROM flow.dag_run WHERE dag_id = 'far' GROUP BY 1
+		ORDER BY 1},
+	"cancelled|4\nsuccess|6",
 	'its other runs are cancelled');
-is(value($node, q{SELECT covered FROM flow.coverage WHERE dag_id = 'far'}),
+shows($node,
+	q{SELECT covered FROM flow.coverage WHERE dag_id = 'far'},
 	'{["2024-05-01 00:00:00+00","2024-05-07 00:00:00+00")}', 'and cover nothing');
 $gate->open;
 
@@ -273,9 +348,14 @@ $backfill = backfill($node, 'far', '2024-05-01', '2024-05-10');
 my ($code, $stdout, $stderr) = $node->psql('postgres', "CALL flow_wait_backfill($backfill)");
 is($code, 0, 'flow_wait_backfill waits for the end');
 like($stderr, qr/4 of 4 runs/, 'and shows how far it is');
-is(value($node, "SELECT state, total, success FROM flow.backfill_status WHERE backfill_id = $backfill"), 'success|4|4',
+shows($node,
+	"SELECT state, total, success FROM flow.backfill_status
+		WHERE backfill_id = $backfill",
+	'success|4|4',
 	'asked for again, what was cancelled is made up for');
-is(value($node, q{SELECT state, count(*) FROM flow.dag_run WHERE dag_id = 'far' GROUP BY 1}), 'success|10', 'in the runs that were there');
+shows($node,
+	q{SELECT state, count(*) FROM flow.dag_run WHERE dag_id = 'far' GROUP BY 1},
+	'success|10', 'in the runs that were there');
 
 $node->stop;
 done_testing();

@@ -25,7 +25,8 @@ sub wait_at_gate
 	my ($key, $n) = @_;
 
 	return wait_for($node,
-		"SELECT count(*) = $n FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted",
+		"SELECT count(*) = $n FROM pg_locks WHERE locktype = 'advisory' AND objid = $key
+			AND NOT granted",
 		"$n tasks at gate $key");
 }
 
@@ -34,14 +35,30 @@ sub states
 {
 	my ($dag_id) = @_;
 
-	return value($node, "SELECT state, count(*) FROM flow.dag_run WHERE dag_id = '$dag_id' GROUP BY 1 ORDER BY 1");
+	return value($node, "SELECT state, count(*) FROM flow.dag_run WHERE dag_id = '$dag_id'
+		GROUP BY 1 ORDER BY 1");
+}
+
+# How many rows of flow.dag_run or flow.task_run were under way at one time.
+sub most_at_once
+{
+	my ($table, $dag_id) = @_;
+
+	return value($node, qq{
+SELECT max((SELECT count(*) FROM flow.$table b
+	WHERE b.dag_id = a.dag_id AND b.started_at <= a.started_at
+		AND b.ended_at > a.started_at))
+FROM flow.$table a WHERE a.dag_id = '$dag_id'});
 }
 
 sub wait_for_all
 {
 	my ($dag_id) = @_;
 
-	return wait_for($node, "SELECT count(*) = 0 FROM flow.dag_run WHERE dag_id = '$dag_id' AND ended_at IS NULL", "the runs of $dag_id");
+	return wait_for($node,
+		"SELECT count(*) = 0 FROM flow.dag_run WHERE dag_id = '$dag_id'
+			AND ended_at IS NULL",
+		"the runs of $dag_id");
 }
 
 # These two take the time that their repeated cancels take; the others run
@@ -66,7 +83,8 @@ SELECT flow_add_sql('stubborn cancel', 'loop', 'SELECT never_give_up()');
 });
 my $stubborn_timeout = trigger($node, 'stubborn timeout');
 my $stubborn_cancel = trigger($node, 'stubborn cancel');
-wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $stubborn_cancel", 'the loop to run');
+wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $stubborn_cancel",
+	'the loop to run');
 $node->safe_psql('postgres', "SELECT flow_cancel_run($stubborn_cancel)");
 
 # ------------------------------------------------------------------------
@@ -81,7 +99,10 @@ my $gate = close_gate($node, 1);
 trigger($node, 'two runs') foreach 1 .. 5;
 wait_at_gate(1, 2);
 is(states('two runs'), "queued|3\nrunning|2", 'max_active_runs: two of five runs start');
-is(value($node, q{SELECT DISTINCT waits_for FROM flow.task_status WHERE dag_id = 'two runs' AND run_state = 'queued'}), 'run: queued',
+shows($node,
+	q{SELECT DISTINCT waits_for FROM flow.task_status WHERE dag_id = 'two runs'
+		AND run_state = 'queued'},
+	'max_active_runs: 2',
 	'the others say that they wait');
 $node->safe_psql('postgres', q{SELECT flow_alter_dag('two runs', max_active_runs => 3)});
 wait_at_gate(1, 3);
@@ -89,23 +110,27 @@ is(states('two runs'), "queued|2\nrunning|3", 'altered, it holds at once');
 $gate->open;
 wait_for_all('two runs');
 is(states('two runs'), 'success|5', 'all come through');
-is(value($node, q{SELECT max((SELECT count(*) FROM flow.dag_run b WHERE b.dag_id = a.dag_id AND b.started_at <= a.started_at AND b.ended_at > a.started_at))
-	FROM flow.dag_run a WHERE a.dag_id = 'two runs'}), '3', 'never more than three at once');
+is(most_at_once('dag_run', 'two runs'), '3', 'never more than three at once');
 
 define($node, q{
 SELECT flow_create_dag('three tasks', NULL, max_active_tasks => 3);
-SELECT flow_add_sql('three tasks', t, 'SELECT pg_advisory_xact_lock_shared(2)') FROM unnest('{a,b,c,d}'::text[]) t;
+SELECT flow_add_sql('three tasks', t, 'SELECT pg_advisory_xact_lock_shared(2)')
+	FROM unnest('{a,b,c,d}'::text[]) t;
 });
 $gate = close_gate($node, 2);
 trigger($node, 'three tasks') foreach 1 .. 2;
 wait_at_gate(2, 3);
 is(states('three tasks'), 'running|2', 'max_active_tasks: both runs are under way');
-is(value($node, q{SELECT count(*) FROM flow.running WHERE dag_id = 'three tasks'}), '3', 'three tasks run, over all runs of the DAG');
-is(value($node, q{SELECT count(*) FROM flow.task_status WHERE dag_id = 'three tasks' AND waits_for = 'worker'}), '5', 'five wait');
+shows($node,
+	q{SELECT count(*) FROM flow.running WHERE dag_id = 'three tasks'},
+	'3', 'three tasks run, over all runs of the DAG');
+shows($node,
+	q{SELECT waits_for, count(*) FROM flow.task_status
+	  WHERE dag_id = 'three tasks' AND state IS NULL GROUP BY 1},
+	'max_active_tasks: 3|5', 'five wait, and say so');
 $gate->open;
 wait_for_all('three tasks');
-is(value($node, q{SELECT max((SELECT count(*) FROM flow.task_run b WHERE b.dag_id = a.dag_id AND b.started_at <= a.started_at AND b.ended_at > a.started_at))
-	FROM flow.task_run a WHERE a.dag_id = 'three tasks'}), '3', 'never more than three at once');
+is(most_at_once('task_run', 'three tasks'), '3', 'never more than three at once');
 
 # ------------------------------------------------------------------------
 # Pools
@@ -121,13 +146,18 @@ SELECT flow_add_sql('narrow 2', 'wide', 'SELECT pg_advisory_xact_lock_shared(3)'
 });
 like(error_of($node, q{SELECT flow_add_sql('narrow 2', 'too wide', 'SELECT 1', pool => 'narrow', pool_slots => 3)}), qr/^22023 invalid pool_slots "3"/,
 	'a task that the pool can never hold is refused');
-like(error_of($node, q{SELECT flow_add_sql('narrow 2', 'x', 'SELECT 1', pool => 'no such')}), qr/^42704 pool "no such" does not exist/, 'and a pool that is not there');
+like(error_of($node, q{SELECT flow_add_sql('narrow 2', 'x', 'SELECT 1', pool => 'no such')}),
+	qr/^42704 pool "no such" does not exist/, 'and a pool that is not there');
 $gate = close_gate($node, 3);
 my $narrow_1 = trigger($node, 'narrow 1');
 wait_at_gate(3, 3);
 my $narrow_2 = trigger($node, 'narrow 2');
-wait_for($node, "SELECT state = 'running' FROM flow.dag_run WHERE run_id = $narrow_2", 'the second run to start');
-is(value($node, q{SELECT string_agg(task_id, ' ' ORDER BY task_id) FROM flow.running WHERE dag_id LIKE 'narrow%'}), 'a b c',
+wait_for($node, "SELECT state = 'running' FROM flow.dag_run WHERE run_id = $narrow_2",
+	'the second run to start');
+shows($node,
+	q{SELECT string_agg(task_id, ' ' ORDER BY task_id) FROM flow.running
+		WHERE dag_id LIKE 'narrow%'},
+	'a b c',
 	'a full pool holds up its own tasks, over DAGs, and no others');
 is(task_states($node, $narrow_2), 'wide=', 'the third waits');
 $node->safe_psql('postgres', q{SELECT flow_create_pool('narrow', 4)});
@@ -146,7 +176,9 @@ SELECT flow_add_sql('order', 'heavy', 'SELECT 1', pool => 'one', priority_weight
 SELECT flow_add_sql('order', 'medium', 'SELECT 1', pool => 'one', priority_weight => 5);
 });
 is(wait_for_run($node, trigger($node, 'order')), 'success', 'a pool with one slot');
-is(value($node, q{SELECT string_agg(task_id, ' ' ORDER BY started_at) FROM flow.task_run WHERE dag_id = 'order'}),
+shows($node,
+	q{SELECT string_agg(task_id, ' ' ORDER BY started_at) FROM flow.task_run
+		WHERE dag_id = 'order'},
 	'first heavy medium light', 'takes the tasks by priority_weight');
 
 # ------------------------------------------------------------------------
@@ -162,11 +194,16 @@ $gate = close_gate($node, 5);
 my $backfill = backfill($node, 'daily', '2024-05-01', '2024-05-04');
 wait_at_gate(5, 1);
 set_now($node, '2024-06-02 00:00:00+00');
-wait_for($node, q{SELECT count(*) = 5 FROM flow.dag_run WHERE dag_id = 'daily' AND state = 'running'}, 'the scheduled run');
+wait_for($node,
+	q{SELECT count(*) = 5 FROM flow.dag_run WHERE dag_id = 'daily' AND state = 'running'},
+	'the scheduled run');
 $gate->open;
 wait_for_all('daily');
-is(value($node, q{SELECT string_agg(run_type || ' ' || to_char(day, 'MM-DD'), ', ' ORDER BY n) FROM turn}),
-	'backfill 05-01, scheduled 06-01, backfill 05-02, backfill 05-03, backfill 05-04', 'a scheduled run takes its turn before the rest of a backfill');
+shows($node,
+	q{SELECT string_agg(run_type || ' ' || to_char(day, 'MM-DD'), ', ' ORDER BY n)
+		FROM turn},
+	'backfill 05-01, scheduled 06-01, backfill 05-02, backfill 05-03, backfill 05-04',
+	'a scheduled run takes its turn before the rest of a backfill');
 
 define($node, q{
 SELECT flow_create_dag('mass', '@daily', '2024-06-01', is_paused => true, max_active_runs => 10);
@@ -175,7 +212,10 @@ SELECT flow_create_dag('asked', NULL, max_active_runs => 10, max_active_tasks =>
 SELECT flow_add_sql('asked', 'wait', 'SELECT pg_advisory_xact_lock_shared(6)');
 });
 # the two stubborn ones have gone by then, or take two of the eight workers
-wait_for($node, "SELECT count(*) = 2 FROM flow.dag_run WHERE run_id IN ($stubborn_timeout, $stubborn_cancel) AND ended_at IS NOT NULL", 'the stubborn tasks');
+wait_for($node,
+	"SELECT count(*) = 2 FROM flow.dag_run
+		WHERE run_id IN ($stubborn_timeout, $stubborn_cancel) AND ended_at IS NOT NULL",
+	'the stubborn tasks');
 $gate = close_gate($node, 6);
 $node->safe_psql('postgres', q{
 BEGIN;
@@ -184,7 +224,9 @@ SELECT flow_trigger('asked') FROM generate_series(1, 5);
 COMMIT;
 });
 wait_at_gate(6, 8);
-is(value($node, 'SELECT dag_id, count(*) FROM flow.running GROUP BY 1 ORDER BY 1'), "asked|5\nmass|3", 'a backfill gets the workers that nothing else needs');
+shows($node,
+	'SELECT dag_id, count(*) FROM flow.running GROUP BY 1 ORDER BY 1',
+	"asked|5\nmass|3", 'a backfill gets the workers that nothing else needs');
 $gate->open;
 wait_for_all($_) foreach ('mass', 'asked');
 
@@ -211,25 +253,38 @@ sub tries_at
 	my ($run, $minute) = @_;
 
 	advance($node, sprintf '2024-06-02 %02d:%02d:00+00', int($minute / 60), $minute % 60);
-	return value($node, "SELECT max(try_number) FROM flow.task_attempt WHERE run_id = $run");
+	return value($node, "SELECT max(try_number) FROM flow.task_attempt
+		WHERE run_id = $run");
 }
 is(tries_at($retry, 0), '1', 'one attempt at first');
-is(value($node, "SELECT state, retry_at FROM flow.task_run WHERE run_id = $retry"), 'up_for_retry|2024-06-02 00:10:00+00', 'the next is due after the delay');
-like(value($node, "SELECT waits_for FROM flow.task_status WHERE run_id = $retry"), qr/^retry at 2024-06-02 00:10/, 'and task_status says when');
+shows($node,
+	"SELECT state, retry_at FROM flow.task_run WHERE run_id = $retry",
+	'up_for_retry|2024-06-02 00:10:00+00', 'the next is due after the delay');
+like(value($node, "SELECT waits_for FROM flow.task_status WHERE run_id = $retry"),
+	qr/^retry at 2024-06-02 00:10/, 'and task_status says when');
 is(tries_at($retry, 9), '1', 'not before');
 is(tries_at($retry, 10), '2', 'then it comes');
 is(tries_at($retry, 20), '3', 'and the last one');
 is(run_state($node, $retry), 'failed', 'which ends the run');
-is(value($node, "SELECT try_number, state, sqlstate, split_part(message, E'\\n', 1) FROM flow.task_attempt WHERE run_id = $retry ORDER BY 1"),
-	"1|failed|22012|division by zero\n2|failed|22012|division by zero\n3|failed|22012|division by zero", 'all attempts are on record, with their error');
-like(value($node, "SELECT message FROM flow.run_status WHERE run_id = $retry"), qr/fails.*division by zero/, 'and the run says which task it was');
-is(value($node, "SELECT failures FROM flow.task_run WHERE run_id = $retry"), '3', 'counted as failures');
+shows($node,
+	"SELECT try_number, state, sqlstate, split_part(message, E'\\n', 1)
+		FROM flow.task_attempt WHERE run_id = $retry ORDER BY 1",
+	"1|failed|22012|division by zero\n2|failed|22012|division by zero\n3|failed|22012|division by zero",
+	'all attempts are on record, with their error');
+like(value($node, "SELECT message FROM flow.run_status WHERE run_id = $retry"),
+	qr/fails.*division by zero/, 'and the run says which task it was');
+shows($node,
+	"SELECT failures FROM flow.task_run WHERE run_id = $retry",
+	'3', 'counted as failures');
 
 # 10, then 20, then 30 and 30 for it is capped
-is(join(' ', map { tries_at($backoff, $_) } 20, 29, 30, 59, 60, 89, 90), '2 2 3 3 4 4 5', 'exponential back-off, capped');
+is(join(' ', map { tries_at($backoff, $_) } 20, 29, 30, 59, 60, 89, 90), '2 2 3 3 4 4 5',
+	'exponential back-off, capped');
 is(run_state($node, $backoff), 'failed', 'and an end');
-is(run_state($node, $second), 'failed', 'a task without retries of its own fails its run');
-is(task_states($node, $second), 'after=success own=failed works=success', 'the other one is tried a second time, and what follows it runs');
+is(run_state($node, $second), 'failed',
+	'a task without retries of its own fails its run');
+is(task_states($node, $second), 'after=success own=failed works=success',
+	'the other one is tried a second time, and what follows it runs');
 
 # ------------------------------------------------------------------------
 # execution_timeout and cancel
@@ -238,7 +293,8 @@ define($node, q{
 SELECT flow_create_dag('slow', NULL, execution_timeout => '300 ms');
 SELECT flow_add_sql('slow', 'sleep', 'SELECT pg_sleep(600)');
 SELECT flow_add_sql('slow', 'compute', $$DO 'BEGIN LOOP NULL; END LOOP; END'$$);
-SELECT flow_add_sql('slow', 'longer', 'SELECT pg_sleep(0.5)', execution_timeout => '1 minute');
+SELECT flow_add_sql('slow', 'longer', 'SELECT pg_sleep(0.5)',
+	execution_timeout => '1 minute');
 SELECT flow_create_dag('patient', NULL, max_active_runs => 1);
 SELECT flow_add_sql('patient', 'sleep', 'SELECT pg_sleep(600)');
 SELECT flow_add_sql('patient', 'after', 'SELECT 1', upstream => '{sleep}');
@@ -246,29 +302,45 @@ SELECT flow_add_sql('patient', 'anyway', 'SELECT 1', upstream => '{sleep}', trig
 });
 my $run = trigger($node, 'slow');
 is(wait_for_run($node, $run), 'failed', 'a run whose tasks take too long fails');
-is(value($node, "SELECT task_id, state, sqlstate, message FROM flow.task_run WHERE run_id = $run ORDER BY 1"),
-	"compute|failed|57014|task \"compute\" has exceeded its execution_timeout of 0.300 s\n"
+shows($node,
+	"SELECT task_id, state, sqlstate, message FROM flow.task_run WHERE run_id = $run
+		ORDER BY 1",
+	"compute|failed|57014|execution_timeout of 0.300 s exceeded\n"
 	  . "longer|success||\n"
-	  . "sleep|failed|57014|task \"sleep\" has exceeded its execution_timeout of 0.300 s", 'asleep or computing; a task\'s own timeout goes first');
+	  . "sleep|failed|57014|execution_timeout of 0.300 s exceeded", 'asleep or computing; a task\'s own timeout goes first');
 
 $run = trigger($node, 'patient');
 my $queued = trigger($node, 'patient');
-wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $run", 'the task to run');
+wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $run",
+	'the task to run');
 my ($pid) = value($node, "SELECT worker_pid FROM flow.running WHERE run_id = $run");
 my $since = time;
-$node->safe_psql('postgres', "SELECT flow_cancel_run($queued); SELECT flow_cancel_run($run)");
+$node->safe_psql('postgres',
+	"SELECT flow_cancel_run($queued); SELECT flow_cancel_run($run)");
 is(wait_for_run($node, $run), 'cancelled', 'a run is cancelled');
 cmp_ok(time - $since, '<', 5, 'soon');
-is(task_states($node, $run), 'after= anyway= sleep=cancelled', 'none of its tasks runs any more');
+is(task_states($node, $run), 'after= anyway= sleep=cancelled',
+	'none of its tasks runs any more');
 is(wait_for_run($node, $queued), 'cancelled', 'also one that has not started');
-is(value($node, "SELECT count(*) FROM flow.task_run WHERE run_id = $queued"), '0', 'which leaves no trace of tasks');
-like(error_of($node, "SELECT flow_cancel_run($run)"), qr/^55000 run $run has ended already/, 'a run that has ended cannot be cancelled');
-is(value($node, "SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND state = 'idle'"), '1', 'the worker has stayed');
+shows($node,
+	"SELECT count(*) FROM flow.task_run WHERE run_id = $queued",
+	'0', 'which leaves no trace of tasks');
+like(error_of($node, "SELECT flow_cancel_run($run)"),
+	qr/^55000 run $run has ended already/, 'a run that has ended cannot be cancelled');
+shows($node,
+	"SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND state = 'idle'",
+	'1', 'the worker has stayed');
 
-is(run_state($node, $stubborn_timeout), 'failed', 'code that swallows its timeout loses its worker');
-is(value($node, "SELECT state FROM flow.task_run WHERE run_id = $stubborn_timeout"), 'failed', 'and fails');
+is(run_state($node, $stubborn_timeout), 'failed',
+	'code that swallows its timeout loses its worker');
+shows($node,
+	"SELECT state FROM flow.task_run WHERE run_id = $stubborn_timeout",
+	'failed', 'and fails');
 is(run_state($node, $stubborn_cancel), 'cancelled', 'code that swallows its cancel, too');
-is(value($node, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%never_give_up%' AND state = 'active' AND pid <> pg_backend_pid()"), '0', 'nothing of them is left');
+shows($node,
+	"SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%never_give_up%'
+		AND state = 'active' AND pid <> pg_backend_pid()",
+	'0', 'nothing of them is left');
 
 # a worker that is ended is a failure like any other
 define($node, q{
@@ -276,11 +348,19 @@ SELECT flow_create_dag('ended', NULL, retries => 1, retry_delay => '0');
 SELECT flow_add_sql('ended', 'sleep', 'SELECT pg_sleep(CASE run.try_number WHEN 1 THEN 600 ELSE 0 END)');
 });
 $run = trigger($node, 'ended');
-wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $run", 'the task to run');
-$node->safe_psql('postgres', "SELECT pg_terminate_backend(worker_pid) FROM flow.running WHERE run_id = $run");
-is(wait_for_run($node, $run), 'success', 'the task of a worker that is terminated is tried again');
-is(value($node, "SELECT try_number, state, sqlstate FROM flow.task_attempt WHERE run_id = $run ORDER BY 1"), "1|failed|57P01\n2|success|", 'as a retry');
-is(value($node, "SELECT failures FROM flow.task_run WHERE run_id = $run"), '1', 'that counts');
+wait_for($node, "SELECT count(*) = 1 FROM flow.running WHERE run_id = $run",
+	'the task to run');
+$node->safe_psql('postgres',
+	"SELECT pg_terminate_backend(worker_pid) FROM flow.running WHERE run_id = $run");
+is(wait_for_run($node, $run), 'success',
+	'the task of a worker that is terminated is tried again');
+shows($node,
+	"SELECT try_number, state, sqlstate FROM flow.task_attempt WHERE run_id = $run
+		ORDER BY 1",
+	"1|failed|57P01\n2|success|", 'as a retry');
+shows($node,
+	"SELECT failures FROM flow.task_run WHERE run_id = $run",
+	'1', 'that counts');
 
 # ------------------------------------------------------------------------
 # The session of a task
@@ -313,9 +393,11 @@ SELECT flow_add_sql('mine', 'leave', $sql$
 SELECT flow_add_sql('mine', 'find', $sql$INSERT INTO note (k, v) VALUES
 	('found temp', to_regclass('pg_temp.left_over')::text), ('found work_mem', current_setting('work_mem')),
 	('found path', current_setting('search_path')),
-	('found prepared', (SELECT count(*) FROM pg_prepared_statements WHERE name = 'left_over')),
+	('found prepared', (SELECT count(*) FROM pg_prepared_statements
+		WHERE name = 'left_over')),
 	('found cursors', (SELECT count(*) FROM pg_cursors WHERE name = 'left_over')),
-	('found locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711)),
+	('found locks', (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+		AND objid = 4711)),
 	('found pid', pg_backend_pid())$sql$, upstream => '{leave}');
 SELECT flow_add_sql('mine', 'values', $sql$INSERT INTO note (k, v) VALUES
 	('start', run.data_interval_start::text || ' ' || pg_typeof(run.data_interval_start)), ('end', run.data_interval_end || ' ' || pg_typeof(run.data_interval_end)),
@@ -324,28 +406,36 @@ SELECT flow_add_sql('mine', 'values', $sql$INSERT INTO note (k, v) VALUES
 	('ids', run.dag_id || ' ' || run.task_id || ' ' || pg_typeof(run.dag_id) || ' ' || pg_typeof(run.run_id)),
 	('try', run.try_number || ' ' || pg_typeof(run.try_number)), ('type', run.run_type || ' ' || run.state),
 	('conf', (run.conf ->> 'colour') || ' ' || pg_typeof(run.conf)),
-	('quoted', (SELECT count(*) FROM note WHERE k = run.dag_id || '''; DROP TABLE note'))$sql$, upstream => '{find}');
+	('quoted', (SELECT count(*) FROM note
+		WHERE k = run.dag_id || '''; DROP TABLE note'))$sql$, upstream => '{find}');
 COMMIT;
 });
-$run = value_as($node, 'modest', q{SELECT flow_trigger('mine', '2024-03-31 12:00', conf => '{"colour": "it''s blue"}')});
+$run = value_as($node, 'modest',
+	q{SELECT flow_trigger('mine', '2024-03-31 12:00', conf => '{"colour": "it''s blue"}')});
 is(wait_for_run($node, $run), 'success', 'a DAG of an owner without rights')
   or diag(value($node, "SELECT task_id, message FROM flow.task_run WHERE run_id = $run"));
 my %note = map { /^(.*?)\|(.*)$/ } split /\n/, value($node, 'SELECT k, v FROM app.note');
-is("$note{current_user} $note{session_user} $note{superuser}", 'modest modest off', 'runs as the owner');
+is("$note{current_user} $note{session_user} $note{superuser}", 'modest modest off',
+	'runs as the owner');
 is($note{search_path}, 'app, public', 'with the search_path of the definition');
-is($note{TimeZone}, 'Europe/Zurich', 'and the timezone of the DAG; statement_timeout has no effect');
+is($note{TimeZone}, 'Europe/Zurich',
+	'and the timezone of the DAG; statement_timeout has no effect');
 is($note{'found pid'}, $note{pid}, 'tasks of one owner share a worker');
 is($note{'found temp'}, '', 'no temporary table is left');
 is($note{'found work_mem'}, '5MB', 'no setting');
 is($note{'found path'}, 'app, public', 'not that of search_path either');
-is("$note{'found prepared'} $note{'found cursors'} $note{'found locks'}", '0 0 0', 'no statement, cursor or lock');
+is("$note{'found prepared'} $note{'found cursors'} $note{'found locks'}", '0 0 0',
+	'no statement, cursor or lock');
 
 # the day on which summer begins has 23 hours
-is($note{start}, '2024-03-31 00:00:00+01 timestamp with time zone', 'run.data_interval_start');
-is($note{end}, '2024-04-01 00:00:00+02 timestamp with time zone', 'run.data_interval_end');
+is($note{start}, '2024-03-31 00:00:00+01 timestamp with time zone',
+	'run.data_interval_start');
+is($note{end}, '2024-04-01 00:00:00+02 timestamp with time zone',
+	'run.data_interval_end');
 is($note{logical_date}, 'true timestamp with time zone', 'run.logical_date');
 is($note{ds}, '2024-03-31 date', 'run.ds');
-is($note{local}, '2024-03-31 00:00:00 2024-04-01 00:00:00 timestamp without time zone', 'run.local_start, run.local_end');
+is($note{local}, '2024-03-31 00:00:00 2024-04-01 00:00:00 timestamp without time zone',
+	'run.local_start, run.local_end');
 is($note{ids}, 'mine values text bigint', 'run.dag_id, run.task_id, run.run_id');
 is($note{try}, '1 integer', 'run.try_number');
 is($note{type}, 'manual running', 'run.run_type, run.state');
@@ -358,22 +448,28 @@ like(error_as($node, 'modest', q{SELECT flow_add_sql('mine', 'records', $$UPDATE
 value_as($node, 'modest', q{
 BEGIN;
 SELECT flow_create_dag('climb', NULL);
-SELECT flow_add_sql('climb', 'role', 'SET ROLE ' || quote_ident((SELECT rolname FROM pg_roles WHERE oid = 10)));
-SELECT flow_add_sql('climb', 'table', $$DO 'BEGIN UPDATE flow.task_run SET rows_written = 1; END'$$);
-SELECT flow_add_sql('climb', 'other', 'SELECT never_mind FROM (SELECT 1 AS never_mind) s');
+SELECT flow_add_sql('climb', 'role', 'SET ROLE ' || quote_ident((SELECT rolname
+	FROM pg_roles WHERE oid = 10)));
+SELECT flow_add_sql('climb', 'table', $$DO 'BEGIN UPDATE flow.task_run
+	SET rows_written = 1; END'$$);
+SELECT flow_add_sql('climb', 'other', 'SELECT never_mind
+	FROM (SELECT 1 AS never_mind) s');
 COMMIT;
 });
 $run = value_as($node, 'modest', q{SELECT flow_trigger('climb')});
 is(wait_for_run($node, $run), 'failed', 'an owner cannot rise above itself');
-is(value($node, "SELECT task_id, state, sqlstate FROM flow.task_run WHERE run_id = $run ORDER BY 1"),
-	"other|success|\nrole|failed|42501\ntable|failed|42501", 'neither by role nor by writing the records');
+shows($node,
+	"SELECT task_id, state, sqlstate FROM flow.task_run WHERE run_id = $run ORDER BY 1",
+	"other|success|\nrole|failed|42501\ntable|failed|42501",
+	'neither by role nor by writing the records');
 
 # ------------------------------------------------------------------------
 # Transactions
 
 foreach my $command ('BEGIN', 'COMMIT', 'ROLLBACK', 'START TRANSACTION', 'SAVEPOINT s', 'ABORT', 'END', q{PREPARE TRANSACTION 'x'}, 'SELECT 1; COMMIT; SELECT 2')
 {
-	like(error_of($node, "SELECT flow_add_sql('second try', 'refused', \$\$$command\$\$)"), qr/^2D000 .* is not allowed in a task/, "$command is refused");
+	like(error_of($node, "SELECT flow_add_sql('second try', 'refused', \$\$$command\$\$)"),
+		qr/^2D000 .* is not allowed in a task/, "$command is refused");
 }
 $node->safe_psql('postgres', q{
 CREATE TABLE step (n int, who text);
@@ -385,13 +481,15 @@ BEGIN
 	INSERT INTO step SELECT 1, task_id FROM flow_context();
 	COMMIT;
 	SELECT * INTO c FROM flow_context();
-	INSERT INTO step VALUES (2, c.dag_id || ' ' || c.task_id || ' ' || c.ds || ' ' || c.run_type);
+	INSERT INTO step
+		VALUES (2, c.dag_id || ' ' || c.task_id || ' ' || c.ds || ' ' || c.run_type);
 	PERFORM 1 / 0;
 END $$;
 });
 define($node, q{
 SELECT flow_create_dag('steps', NULL);
-SELECT flow_add_sql('steps', 'within', 'INSERT INTO step VALUES (10, NULL); SELECT 1 / 0');
+SELECT flow_add_sql('steps', 'within', 'INSERT INTO step VALUES (10, NULL);
+	SELECT 1 / 0');
 SELECT flow_add_sql('steps', 'vacuum', 'VACUUM step');
 SELECT flow_add_sql('steps', 'vacuum outside', 'VACUUM step; CREATE INDEX CONCURRENTLY step_who ON step (who)', in_transaction => false);
 SELECT flow_add_sql('steps', 'call', 'CALL two_steps()');
@@ -399,12 +497,21 @@ SELECT flow_add_sql('steps', 'call outside', 'CALL two_steps()', in_transaction 
 });
 $run = trigger($node, 'steps');
 wait_for_run($node, $run);
-is(value($node, qq{SELECT task_id, state, sqlstate FROM flow.task_run WHERE run_id = $run ORDER BY task_id COLLATE "C"}),
+shows($node,
+	qq{SELECT task_id, state, sqlstate FROM flow.task_run WHERE run_id = $run
+		ORDER BY task_id COLLATE "C"},
 	"call|failed|2D000\ncall outside|failed|22012\nvacuum|failed|25001\nvacuum outside|success|\nwithin|failed|22012",
 	'what cannot run in a transaction does so only where the task says in_transaction => false');
-is(value($node, 'SELECT n, who FROM step ORDER BY n'), '1|call outside', 'a failed task leaves nothing but what its procedure has committed');
-is(value($node, q{SELECT count(*) FROM pg_class WHERE relname = 'step_who'}), '1', 'nor statements that are transactions of their own');
-is(value($node, 'SELECT count(*) FROM flow_context() WHERE run_id IS NULL AND ds IS NULL'), '1', 'flow_context outside a task is a row of NULLs');
+shows($node,
+	'SELECT n, who FROM step ORDER BY n',
+	'1|call outside',
+	'a failed task leaves nothing but what its procedure has committed');
+shows($node,
+	q{SELECT count(*) FROM pg_class WHERE relname = 'step_who'},
+	'1', 'nor statements that are transactions of their own');
+shows($node,
+	'SELECT count(*) FROM flow_context() WHERE run_id IS NULL AND ds IS NULL',
+	'1', 'flow_context outside a task is a row of NULLs');
 
 # ------------------------------------------------------------------------
 # The result is kept
@@ -412,21 +519,29 @@ is(value($node, 'SELECT count(*) FROM flow_context() WHERE run_id IS NULL AND ds
 define($node, q{
 CREATE PROCEDURE ask() LANGUAGE plpgsql AS $$
 BEGIN
-	INSERT INTO step SELECT 20, dag_id || ' ' || task_id || ' ' || try_number || ' ' || (conf ->> 'x') FROM flow_context();
+	INSERT INTO step
+		SELECT 20, dag_id || ' ' || task_id || ' ' || try_number || ' ' || (conf ->> 'x')
+			FROM flow_context();
 END $$;
 SELECT flow_create_dag('result', NULL);
 SELECT flow_add_sql('result', 'row', 'SELECT n AS number, $$row $$ || n AS name, NULL AS nothing FROM generate_series(1, 3) n');
 SELECT flow_add_sql('result', 'none', 'SELECT 1 WHERE false');
-SELECT flow_add_sql('result', 'last', 'SELECT 1 AS a; INSERT INTO step VALUES (30), (31); SELECT 2 AS b');
+SELECT flow_add_sql('result', 'last', 'SELECT 1 AS a; INSERT INTO step VALUES (30), (31);
+	SELECT 2 AS b');
 SELECT flow_add_sql('result', 'call', 'CALL ask()');
-SELECT flow_add_sql('result', 'returning', 'UPDATE step SET n = n WHERE n = 1 RETURNING n');
+SELECT flow_add_sql('result', 'returning', 'UPDATE step SET n = n
+	WHERE n = 1 RETURNING n');
 });
 $run = trigger($node, 'result', conf => '{"x": "y"}');
 is(wait_for_run($node, $run), 'success', 'tasks that return rows');
-is(value($node, qq{SELECT task_id, result, rows_written FROM flow.task_run WHERE run_id = $run ORDER BY 1}),
+shows($node,
+	qq{SELECT task_id, result, rows_written FROM flow.task_run WHERE run_id = $run
+		ORDER BY 1},
 	qq{call||0\nlast|{"a": 1}|2\nnone||0\nreturning|{"n": 1}|1\nrow|{"name": "row 1", "number": 1, "nothing": null}|0},
 	'their first row is kept, and the rows that they write are counted');
-is(value($node, 'SELECT who FROM step WHERE n = 20'), 'result call 1 y', 'a procedure knows the run that it works for');
+shows($node,
+	'SELECT who FROM step WHERE n = 20',
+	'result call 1 y', 'a procedure knows the run that it works for');
 
 # ------------------------------------------------------------------------
 # depends_on_past
@@ -435,15 +550,24 @@ define($node, q{
 CREATE TABLE bad_day (day date);
 INSERT INTO bad_day VALUES ('2024-05-03');
 SELECT flow_create_dag('past', '@daily', '2024-05-01', is_paused => true, depends_on_past => true);
-SELECT flow_add_sql('past', 'step', 'SELECT 1 / (SELECT 1 - count(*) FROM bad_day WHERE day = run.ds)');
+SELECT flow_add_sql('past', 'step', 'SELECT 1 / (SELECT 1 - count(*) FROM bad_day
+	WHERE day = run.ds)');
 });
 $backfill = backfill($node, 'past', '2024-05-01', '2024-05-05');
-wait_for($node, q{SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = 'past' AND state = 'failed'}, 'day 3 to fail');
-is(value($node, q{SELECT string_agg(to_char(r.logical_date, 'DD') || ' ' || coalesce(t.state, 'waits'), ', ' ORDER BY r.logical_date)
-	FROM flow.dag_run r LEFT JOIN flow.task_run t USING (run_id) WHERE r.dag_id = 'past'}),
-	'01 success, 02 success, 03 failed, 04 waits, 05 waits', 'depends_on_past: after a failure nothing goes on');
-is(value($node, q{SELECT count(*) FROM (SELECT t.started_at >= lag(t.ended_at) OVER (ORDER BY r.logical_date) AS ok FROM flow.task_run t JOIN flow.dag_run r USING (run_id)
-	WHERE r.dag_id = 'past') s WHERE NOT ok}), '0', 'and before it one goes after the other');
+wait_for($node,
+	q{SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = 'past' AND state = 'failed'},
+	'day 3 to fail');
+shows($node,
+	q{SELECT string_agg(to_char(r.logical_date, 'DD') || ' ' || coalesce(t.state, 'waits'), ', ' ORDER BY r.logical_date)
+	FROM flow.dag_run r LEFT JOIN flow.task_run t USING (run_id) WHERE r.dag_id = 'past'},
+	'01 success, 02 success, 03 failed, 04 waits, 05 waits',
+	'depends_on_past: after a failure nothing goes on');
+shows($node,
+	q{SELECT count(*)
+		FROM (SELECT t.started_at >= lag(t.ended_at) OVER (ORDER BY r.logical_date) AS ok
+		FROM flow.task_run t JOIN flow.dag_run r USING (run_id)
+	WHERE r.dag_id = 'past') s WHERE NOT ok},
+	'0', 'and before it one goes after the other');
 
 $node->stop;
 done_testing();

@@ -43,14 +43,16 @@ sub progress
 {
 	my ($run) = @_;
 
-	return value($node, "SELECT concat_ws(' ', state, pages, rows_written) FROM flow.task_run WHERE run_id = $run");
+	return value($node, "SELECT concat_ws(' ', state, pages, rows_written)
+		FROM flow.task_run WHERE run_id = $run");
 }
 
 sub message
 {
 	my ($run) = @_;
 
-	return value($node, "SELECT sqlstate || ' ' || message FROM flow.task_run WHERE run_id = $run");
+	return value($node, "SELECT sqlstate || ' ' || message FROM flow.task_run
+		WHERE run_id = $run");
 }
 
 sub wait_at_gate
@@ -58,7 +60,8 @@ sub wait_at_gate
 	my ($key) = @_;
 
 	return wait_for($node,
-		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = $key AND NOT granted",
+		"SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = $key
+			AND NOT granted",
 		"a task at gate $key");
 }
 
@@ -67,7 +70,8 @@ sub difference
 {
 	my ($source, $target) = @_;
 
-	return value($node, "($source EXCEPT ALL $target) UNION ALL ($target EXCEPT ALL $source)");
+	return value($node, "($source EXCEPT ALL $target) UNION ALL ($target
+		EXCEPT ALL $source)");
 }
 
 # ------------------------------------------------------------------------
@@ -75,14 +79,19 @@ sub difference
 
 $node->safe_psql('postgres', q{
 CREATE TABLE item (id int PRIMARY KEY, v text, amount numeric, note text);
-INSERT INTO item SELECT n, 'v' || n, n, CASE WHEN n % 2 = 0 THEN 'even' END FROM generate_series(1, 95) n;
+INSERT INTO item SELECT n, 'v' || n, n, CASE WHEN n % 2 = 0 THEN 'even' END
+	FROM generate_series(1, 95) n;
 CREATE TABLE item_copy (note text, amount numeric, id int PRIMARY KEY, v text, kept_by text DEFAULT 'target');
 CREATE TABLE version_of AS SELECT id, xmin::text AS version FROM item_copy;
 });
 upsert('item', q{'item', 'item_copy', page_size => 10});
 is(run_upsert('item'), 'success 10 95', 'an empty target: 95 rows in pages of 10');
-is(difference('SELECT id, v, amount, note FROM item', 'SELECT id, v, amount, note FROM item_copy'), '', 'columns match by name');
-is(value($node, 'SELECT DISTINCT kept_by FROM item_copy'), 'target', 'others get their default');
+is(difference('SELECT id, v, amount, note FROM item', 'SELECT id, v, amount, note
+	FROM item_copy'),
+	'', 'columns match by name');
+shows($node,
+	'SELECT DISTINCT kept_by FROM item_copy',
+	'target', 'others get their default');
 
 # Which rows of the target have been written since the last call.
 sub written
@@ -91,11 +100,13 @@ sub written
 WITH now AS (SELECT id, xmin::text AS version FROM item_copy),
 	old AS (DELETE FROM version_of RETURNING *),
 	new AS (INSERT INTO version_of SELECT * FROM now)
-SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), 'none') FROM now LEFT JOIN old USING (id)
+SELECT coalesce(string_agg(id::text, ' ' ORDER BY id), 'none') FROM now LEFT
+	JOIN old USING (id)
 WHERE now.version IS DISTINCT FROM old.version});
 }
 written();
-is(run_upsert('item'), 'success 10 0', 'the same again: all pages are read, nothing is written');
+is(run_upsert('item'), 'success 10 0',
+	'the same again: all pages are read, nothing is written');
 is(written(), 'none', 'no row has a new version');
 $node->safe_psql('postgres', q{
 UPDATE item SET v = 'changed' WHERE id = 12;
@@ -108,8 +119,12 @@ UPDATE item_copy SET kept_by = 'someone' WHERE id IN (12, 13);
 written();
 is(run_upsert('item'), 'success 10 4', 'changed and new rows are written');
 is(written(), '12 20 21 200', 'these and no others, also where a NULL comes or goes');
-is(value($node, 'SELECT v, kept_by FROM item_copy WHERE id = 12'), 'changed|someone', 'columns that the source does not have stay');
-is(value($node, 'SELECT count(*) FROM item_copy WHERE id = 30'), '1', 'as do rows that it no longer has');
+shows($node,
+	'SELECT v, kept_by FROM item_copy WHERE id = 12',
+	'changed|someone', 'columns that the source does not have stay');
+shows($node,
+	'SELECT count(*) FROM item_copy WHERE id = 30',
+	'1', 'as do rows that it no longer has');
 $node->safe_psql('postgres', 'TRUNCATE item');
 is(run_upsert('item'), 'success 0 0', 'an empty source is no error');
 
@@ -123,11 +138,16 @@ CREATE TABLE latest (k text PRIMARY KEY, seq int, v text);
 });
 upsert('latest', q{'raw', 'latest', key => '{k}', page_by => '{seq}', page_size => 20});
 like(run_upsert('latest'), qr/^success 3 /, 'keys that come several times');
-is(difference('(SELECT DISTINCT ON (k) k, seq, v FROM raw ORDER BY k, seq DESC)', '(SELECT k, seq, v FROM latest)'), '', 'end as the last one in page order');
+is(difference('(SELECT DISTINCT ON (k) k, seq, v FROM raw
+	ORDER BY k, seq DESC)', '(SELECT k, seq, v FROM latest)'),
+	'', 'end as the last one in page order');
 upsert('latest in one', q{'raw', 'latest', key => '{k}', page_by => '{seq}', page_size => 1000});
 $node->safe_psql('postgres', 'TRUNCATE latest');
-is(run_upsert('latest in one'), 'success 1 7', 'within one page each key is written once');
-is(difference('(SELECT DISTINCT ON (k) k, seq, v FROM raw ORDER BY k, seq DESC)', '(SELECT k, seq, v FROM latest)'), '', 'as the last one');
+is(run_upsert('latest in one'), 'success 1 7',
+	'within one page each key is written once');
+is(difference('(SELECT DISTINCT ON (k) k, seq, v FROM raw
+	ORDER BY k, seq DESC)', '(SELECT k, seq, v FROM latest)'),
+	'', 'as the last one');
 
 # ------------------------------------------------------------------------
 # append: what is there stays
@@ -140,7 +160,9 @@ INSERT INTO event_log VALUES (3, 'old 3'), (30, 'old 30');
 });
 upsert('append', q{'event', 'event_log', mode => 'append', page_size => 10});
 is(run_upsert('append'), 'success 3 28', 'append: new keys are added');
-is(value($node, q{SELECT string_agg(v, ', ' ORDER BY id) FROM event_log WHERE v LIKE 'old%'}), 'old 3, old 30', 'those that are there are left as they are');
+shows($node,
+	q{SELECT string_agg(v, ', ' ORDER BY id) FROM event_log WHERE v LIKE 'old%'},
+	'old 3, old 30', 'those that are there are left as they are');
 $node->safe_psql('postgres', q{UPDATE event SET v = 'changed'});
 is(run_upsert('append'), 'success 3 0', 'also when they change');
 
@@ -149,11 +171,14 @@ is(run_upsert('append'), 'success 3 0', 'also when they change');
 
 $node->safe_psql('postgres', q{
 CREATE TABLE "Tied Source" ("When" timestamptz, code char(3), "no" int, v text, PRIMARY KEY (code, "no"));
-INSERT INTO "Tied Source" SELECT timestamptz '2024-01-01' + interval '1 day' * (n / 40), 'c' || n % 3, n, md5(n::text) FROM generate_series(1, 95) n;
+INSERT INTO "Tied Source"
+	SELECT timestamptz '2024-01-01' + interval '1 day' * (n / 40), 'c' || n % 3, n, md5(n::text) FROM generate_series(1, 95) n;
 CREATE INDEX ON "Tied Source" ("When", code, "no");
 CREATE TABLE "Tied Target" (LIKE "Tied Source" INCLUDING ALL);
 CREATE TABLE with_null (id int PRIMARY KEY, ts timestamp);
-INSERT INTO with_null SELECT n, CASE WHEN n <> 17 THEN timestamp '2024-01-01' + interval '1 day' * n END FROM generate_series(1, 30) n;
+INSERT INTO with_null
+	SELECT n, CASE WHEN n <> 17 THEN timestamp '2024-01-01' + interval '1 day' * n END
+		FROM generate_series(1, 30) n;
 CREATE INDEX ON with_null (ts, id);
 CREATE TABLE null_target (LIKE with_null INCLUDING ALL);
 CREATE TABLE total (code char(3) PRIMARY KEY, n bigint, last timestamptz);
@@ -164,28 +189,40 @@ is(difference('TABLE "Tied Source"', 'TABLE "Tied Target"'), '', 'nothing is los
 upsert('with null', q{'with_null', 'null_target', page_by => '{ts}', page_size => 10});
 my $run = trigger($node, 'with null');
 is(wait_for_run($node, $run), 'failed', 'a NULL in a page_by column');
-like(message($run), qr/^22004 .*column "ts" .*null value/, 'is an error that names the column');
+like(message($run), qr/^22004 .*column "ts" .*null value/,
+	'is an error that names the column');
 $node->safe_psql('postgres', q{UPDATE with_null SET ts = '2024-02-01' WHERE id = 17});
 is(run_upsert('with null'), 'success 3 30', 'without NULL all rows come');
-upsert('aggregate', q{'SELECT code, count(*) AS n, max("When") AS last FROM "Tied Source" GROUP BY code', 'total', page_size => 2});
+upsert('aggregate', q{'SELECT code, count(*) AS n, max("When") AS last FROM "Tied Source"
+	GROUP BY code', 'total', page_size => 2});
 is(run_upsert('aggregate'), 'success 2 3', 'a source that no index can page');
-is(difference('SELECT code, count(*) AS n, max("When") AS last FROM "Tied Source" GROUP BY code', 'TABLE total'), '', 'is read all the same');
+is(difference('SELECT code, count(*) AS n, max("When") AS last FROM "Tied Source"
+	GROUP BY code', 'TABLE total'),
+	'', 'is read all the same');
 
 # with values of the run, into a partitioned table
 $node->safe_psql('postgres', q{
-CREATE TABLE part_target (day date, id int, v text, PRIMARY KEY (day, id)) PARTITION BY RANGE (day);
-CREATE TABLE part_1 PARTITION OF part_target FOR VALUES FROM ('2024-01-01') TO ('2024-01-03');
-CREATE TABLE part_2 PARTITION OF part_target FOR VALUES FROM ('2024-01-03') TO ('2024-01-05');
+CREATE TABLE part_target (day date, id int, v text, PRIMARY KEY (day, id))
+	PARTITION BY RANGE (day);
+CREATE TABLE part_1 PARTITION OF part_target FOR VALUES
+	FROM ('2024-01-01') TO ('2024-01-03');
+CREATE TABLE part_2 PARTITION OF part_target FOR VALUES
+	FROM ('2024-01-03') TO ('2024-01-05');
 CREATE TABLE part_source (day date, id int, v text, PRIMARY KEY (day, id));
-INSERT INTO part_source SELECT date '2024-01-01' + d, n, d || '.' || n FROM generate_series(0, 3) d, generate_series(1, 25) n;
+INSERT INTO part_source SELECT date '2024-01-01' + d, n, d || '.' || n
+	FROM generate_series(0, 3) d, generate_series(1, 25) n;
 });
 define($node, q{
 SELECT flow_create_dag('by day', '@daily', '2024-01-01', is_paused => true);
-SELECT flow_add_upsert('by day', 'load', 'SELECT * FROM part_source WHERE day = run.ds', 'part_target', page_size => 10);
+SELECT flow_add_upsert('by day', 'load', 'SELECT * FROM part_source
+	WHERE day = run.ds', 'part_target', page_size => 10);
 });
 my $backfill = backfill($node, 'by day', '2024-01-02', '2024-01-03');
-is(wait_for_backfill($node, $backfill), 'success', 'a source that names the run\'s values');
-is(value($node, 'SELECT tableoid::regclass, day, count(*) FROM part_target GROUP BY 1, 2 ORDER BY 2'), "part_1|2024-01-02|25\npart_2|2024-01-03|25", 'moves its day');
+is(wait_for_backfill($node, $backfill), 'success',
+	'a source that names the run\'s values');
+shows($node,
+	'SELECT tableoid::regclass, day, count(*) FROM part_target GROUP BY 1, 2 ORDER BY 2',
+	"part_1|2024-01-02|25\npart_2|2024-01-03|25", 'moves its day');
 
 # ------------------------------------------------------------------------
 # Pages as they are taken are seen
@@ -202,27 +239,43 @@ BEGIN
 	END IF;
 	RETURN NULL;
 END $$;
-CREATE TRIGGER stop_at AFTER INSERT ON big_copy REFERENCING NEW TABLE AS new_row FOR EACH STATEMENT EXECUTE FUNCTION stop_at();
+CREATE TRIGGER stop_at AFTER INSERT ON big_copy REFERENCING NEW TABLE AS new_row
+	FOR EACH STATEMENT EXECUTE FUNCTION stop_at();
 });
 upsert('big', q{'big', 'big_copy', page_size => 10}, 'retries => 0');
 my $gate = close_gate($node, 60);
 $run = trigger($node, 'big');
 wait_at_gate(60);
-is(value($node, "SELECT dag_id, task_id, pages, rows_written, started_at IS NOT NULL, rows_per_second > 0 FROM flow.running WHERE run_id = $run"),
+shows($node,
+	"SELECT dag_id, task_id, pages, rows_written, started_at IS NOT NULL, rows_per_second > 0 FROM flow.running WHERE run_id = $run",
 	'big|load|3|30|t|t', 'flow.running shows the pages that are done, while it runs');
-is(value($node, "SELECT state, pages, rows_written FROM flow.task_status WHERE run_id = $run"), 'running|3|30', 'and so does task_status');
+shows($node,
+	"SELECT state, pages, rows_written FROM flow.task_status WHERE run_id = $run",
+	'running|3|30', 'and so does task_status');
 is(progress($run), 'running 3 30', 'the record has the same');
-is(value($node, 'SELECT count(*) FROM big_copy'), '30', 'and so has the target');
-like(value($node, q{SELECT query FROM pg_stat_activity WHERE backend_type = 'flowpg worker' AND state = 'active'}), qr/big/, 'pg_stat_activity shows what the worker is at');
+shows($node,
+	'SELECT count(*) FROM big_copy',
+	'30', 'and so has the target');
+like(value($node, q{SELECT query FROM pg_stat_activity
+	WHERE backend_type = 'flowpg worker' AND state = 'active'}),
+	qr/big/, 'pg_stat_activity shows what the worker is at');
 
 # the worker is killed in its fourth page; rows behind it are changed meanwhile
-$node->safe_psql('postgres', q{UPDATE big SET v = 'late ' || id WHERE id IN (1, 30, 31, 50)});
-signal_process('KILL', value($node, "SELECT worker_pid FROM flow.running WHERE run_id = $run"));
-is(wait_for_run($node, $run), 'success', 'killed in its fourth page, it goes on');
+$node->safe_psql('postgres',
+	q{UPDATE big SET v = 'late ' || id WHERE id IN (1, 30, 31, 50)});
+signal_process('KILL', value($node, "SELECT worker_pid FROM flow.running
+	WHERE run_id = $run"));
+is(patiently { wait_for_run($node, $run) }, 'success',
+	'killed in its fourth page, it goes on');
 is(progress($run), 'success 10 100', 'each page and row counts once');
-is(value($node, q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM big_copy WHERE v LIKE 'late%'}), '31 50', 'from the fourth page on: earlier ones are not read again');
-is(value($node, "SELECT try_number, state, message FROM flow.task_attempt WHERE run_id = $run ORDER BY 1"),
-	"1|failed|server stopped while the task was running\n2|success|", 'with both attempts on record');
+shows($node,
+	q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM big_copy WHERE v LIKE 'late%'},
+	'31 50', 'from the fourth page on: earlier ones are not read again');
+shows($node,
+	"SELECT try_number, state, message FROM flow.task_attempt WHERE run_id = $run
+		ORDER BY 1",
+	"1|failed|server stopped while the task was running\n2|success|",
+	'with both attempts on record');
 is(run_upsert('big'), 'success 10 2', 'the next run begins at the first page');
 is(difference('TABLE big', 'TABLE big_copy'), '', 'and brings the rest');
 
@@ -239,7 +292,9 @@ upsert('failing', q{'big', 'big_copy', page_size => 20}, q{retries => 1, retry_d
 $run = trigger($node, 'failing');
 advance($node, '2024-06-01 00:00:00+00');
 is(progress($run), 'up_for_retry 2 40', 'a bad row in page 3: two pages stay');
-is(value($node, 'SELECT count(*), max(id) FROM big_copy'), '40|40', 'and are to be seen');
+shows($node,
+	'SELECT count(*), max(id) FROM big_copy',
+	'40|40', 'and are to be seen');
 my $message = message($run);
 like($message, qr/^23514 .*not_bad/, 'the message has the SQLSTATE and the constraint');
 like($message, qr/Failing row contains \(45, bad\)/, 'the row');
@@ -251,8 +306,13 @@ UPDATE big SET v = 'late ' || id WHERE id IN (1, 60);
 });
 advance($node, '2024-06-01 00:10:00+00');
 is(progress($run), 'success 5 100', 'repaired, the retry does the rest');
-is(value($node, q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM big_copy WHERE v LIKE 'late%'}), '60', 'from page 3 on');
-is(value($node, "SELECT string_agg(try_number || ' ' || state, ', ' ORDER BY try_number) FROM flow.task_attempt WHERE run_id = $run"), '1 failed, 2 success', 'as its second attempt');
+shows($node,
+	q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM big_copy WHERE v LIKE 'late%'},
+	'60', 'from page 3 on');
+shows($node,
+	"SELECT string_agg(try_number || ' ' || state, ', ' ORDER BY try_number)
+		FROM flow.task_attempt WHERE run_id = $run",
+	'1 failed, 2 success', 'as its second attempt');
 
 # cleared by a backfill, a run begins at its first page
 define($node, q{
@@ -264,7 +324,10 @@ is(wait_for_backfill($node, $backfill), 'success', 'a run of a day');
 $node->safe_psql('postgres', q{UPDATE big SET v = 'again' WHERE id IN (2, 99)});
 $backfill = backfill($node, 'cleared', '2024-05-01', '2024-05-01', reprocess => "'completed'");
 is(wait_for_backfill($node, $backfill), 'success', 'run again');
-is(value($node, q{SELECT concat_ws(' ', state, try_number, pages, rows_written) FROM flow.task_run WHERE dag_id = 'cleared'}), 'success 2 5 2',
+shows($node,
+	q{SELECT concat_ws(' ', state, try_number, pages, rows_written) FROM flow.task_run
+		WHERE dag_id = 'cleared'},
+	'success 2 5 2',
 	'it reads all pages, and counts from zero');
 
 # ------------------------------------------------------------------------
@@ -280,11 +343,17 @@ my $session = $node->background_psql('postgres');
 $session->query_safe(q{BEGIN; INSERT INTO race_target VALUES (15, 'someone')});
 $run = trigger($node, 'race');
 wait_for($node, q{SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-	WHERE a.backend_type = 'flowpg worker' AND l.locktype = 'transactionid' AND NOT granted}, 'the page to meet the row');
+	WHERE a.backend_type = 'flowpg worker' AND l.locktype = 'transactionid'
+	AND NOT granted}, 'the page to meet the row');
 $session->query_safe('COMMIT');
-is(wait_for_run($node, $run), 'success', 'a row that comes in the middle of a page is no error');
-is(value($node, 'SELECT v, count(*) FROM race_target GROUP BY 1'), 'source|20', 'and ends as the source has it');
-is(value($node, "SELECT count(*) FROM flow.task_attempt WHERE run_id = $run"), '1', 'in one attempt');
+is(wait_for_run($node, $run), 'success',
+	'a row that comes in the middle of a page is no error');
+shows($node,
+	'SELECT v, count(*) FROM race_target GROUP BY 1',
+	'source|20', 'and ends as the source has it');
+shows($node,
+	"SELECT count(*) FROM flow.task_attempt WHERE run_id = $run",
+	'1', 'in one attempt');
 $session->quit;
 
 $node->stop;
