@@ -264,6 +264,8 @@ SELECT flow_add_sensor('trial', 'senses', 'SELECT run.ds = ''2024-01-02''');
 SELECT flow_add_branch('trial', 'branch', 'SELECT CASE WHEN extract(isodow FROM run.ds) = 7 THEN ''sunday'' ELSE ''nowhere'' END');
 SELECT flow_add_sql('trial', 'sunday', 'SELECT 1', upstream => '{branch}');
 SELECT flow_add_retention('trial', 'cleans', 'act_written', 'day', '1 day');
+CREATE TABLE act_target (id int PRIMARY KEY, total numeric);
+SELECT flow_add_upsert('trial', 'upserts', 'SELECT i % 3 AS id, sum(i) AS total FROM generate_series(1, extract(day FROM run.ds)::int) i GROUP BY 1', 'act_target');
 SELECT flow_create_dag('started', NULL), flow_add_sql('started', 't', 'SELECT 1');
 SELECT flow_add_trigger('trial', 'starts', 'started');
 RESET ROLE;
@@ -280,6 +282,9 @@ SELECT flow_test_task('trial', 'check'), flow_test_task('trial', 'warns'), flow_
 SELECT flow_test_task('trial', 'senses', '2024-01-01'), flow_test_task('trial', 'senses', '2024-01-02');
 SELECT flow_test_task('trial', 'branch', '2024-01-07');
 SELECT flow_test_task('trial', 'starts');
+-- an upsert is one page, whatever its source
+SELECT flow_test_task('trial', 'upserts', '2024-01-02'), flow_test_task('trial', 'upserts', '2024-01-05'), flow_test_task('trial', 'upserts', '2024-01-05');
+SELECT * FROM act_target ORDER BY id;
 BEGIN;
 SELECT flow_test_task('trial', 'cleans', '2024-05-31');
 SELECT count(*) FROM act_written;
@@ -353,6 +358,6 @@ SET client_min_messages = warning;
 DROP EXTENSION flowpg CASCADE;
 DROP FUNCTION error_of, make_run, asked, explained, act_made, act_rise CASCADE;
 DROP PROCEDURE act_commit;
-DROP TABLE act_written, act_deferred, tries;
+DROP TABLE act_written, act_deferred, act_target, tries;
 REVOKE CREATE ON SCHEMA public FROM regress_act_owner;
 DROP ROLE regress_act_owner, regress_act_other;

@@ -32,6 +32,7 @@
 #include "operators.h"
 #include "run_planner.h"
 #include "spi_util.h"
+#include "upsert_once.h"
 #include "user_sql.h"
 
 PG_FUNCTION_INFO_V1(flow_test_task);
@@ -49,11 +50,11 @@ typedef struct Test
 static void run_as_owner(Test *test);
 static void run_task(Test *test);
 static void run_sql(Test *test);
+static void run_upsert(Test *test);
 static void run_condition(Test *test);
 static void run_branch(Test *test);
 static void run_retention(Test *test);
 static void run_trigger(Test *test);
-static void refuse_upsert(const Test *test);
 static char *text_param(const Test *test, const char *name);
 static bool bool_param(const Test *test, const char *name, bool if_missing);
 static void push_state(Test *test, FpTaskRunState state);
@@ -164,7 +165,7 @@ run_task(Test *test)
 			run_sql(test);
 			break;
 		case FP_OPERATOR_UPSERT:
-			refuse_upsert(test);
+			run_upsert(test);
 			break;
 		case FP_OPERATOR_CHECK:
 		case FP_OPERATOR_SENSOR:
@@ -202,6 +203,21 @@ run_sql(Test *test)
 	push_state(test, FP_TASK_RUN_SUCCESS);
 	push_count(test, "rows_written", (int64) result.rows_written);
 	push_json(test, "result", result.first_row);
+}
+
+/*
+ * As one page, for it cannot commit in between.
+ */
+static void
+run_upsert(Test *test)
+{
+	int64		rows_written;
+	bool		has_rows = fp_upsert_once(fp_upsert_from_jsonb(test->task->params),
+										  &test->run, &rows_written);
+
+	push_state(test, FP_TASK_RUN_SUCCESS);
+	push_count(test, "rows_written", rows_written);
+	push_count(test, "pages", has_rows ? 1 : 0);
 }
 
 /*
@@ -298,19 +314,6 @@ run_trigger(Test *test)
 	push_state(test, FP_TASK_RUN_SUCCESS);
 	push_json(test, "result",
 			  JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)));
-}
-
-/*
- * Its pages are transactions of their own.
- */
-static void
-refuse_upsert(const Test *test)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("task \"%s\" cannot be tested because it commits page by page",
-					test->task_id),
-			 errhint("Run it with flow_trigger.")));
 }
 
 /*

@@ -41,9 +41,11 @@
 /* An attempt that a worker has, or takes next. */
 typedef struct RunningTask
 {
+	int64		run_id;
 	char	   *dag_id;
 	char	   *task_id;
 	int			version;
+	bool		has_worker;
 } RunningTask;
 
 struct FpExplainer
@@ -86,6 +88,10 @@ static FpReason *explain_past(const FpRunRow *run, FpTaskProgress *task);
 static FpReason *explain_ready(FpExplainer *self, const FpRunRow *run,
 							   FpTaskProgress *task);
 static FpReason *explain_pool(FpExplainer *self, FpTaskProgress *task);
+static FpReason *explain_worker(FpExplainer *self, const FpRunRow *run,
+								FpTaskProgress *task);
+static bool has_worker(FpExplainer *self, const FpRunRow *run,
+					   const FpTaskProgress *task);
 static FpReason *explain_reschedule(FpTaskProgress *task);
 static HTAB *index_tasks(List *tasks);
 static FpTaskProgress *find_task(HTAB *tasks, const char *task_id);
@@ -485,6 +491,11 @@ explain_task(FpExplainer *self, const FpRunRow *run, HTAB *tasks,
 		case FP_TASK_RUN_SCHEDULED:
 		case FP_TASK_RUN_QUEUED:
 			return explain_ready(self, run, task);
+		case FP_TASK_RUN_RUNNING:
+			/* on record, and maybe behind another one in its lane */
+			if (has_worker(self, run, task))
+				return NULL;
+			return explain_worker(self, run, task);
 		default:
 			return NULL;
 	}
@@ -637,6 +648,16 @@ explain_ready(FpExplainer *self, const FpRunRow *run, FpTaskProgress *task)
 	if (result != NULL)
 		return result;
 
+	return explain_worker(self, run, task);
+}
+
+/*
+ * A task that only waits for a worker.
+ */
+static FpReason *
+explain_worker(FpExplainer *self, const FpRunRow *run, FpTaskProgress *task)
+{
+	look_at_workers(self);
 	if (fp_shared == NULL || self->nbusy < fp_shared->nworkers)
 	{
 		if (backfill_of(run) != NULL)
@@ -648,6 +669,26 @@ explain_ready(FpExplainer *self, const FpRunRow *run, FpTaskProgress *task)
 	return reason(task->task_id, "worker",
 				  psprintf("waits for a worker: all %d of the server are busy (flowpg.max_workers)",
 						   fp_shared->nworkers));
+}
+
+/*
+ * Whether a worker is at the task, or was a moment ago.
+ */
+static bool
+has_worker(FpExplainer *self, const FpRunRow *run, const FpTaskProgress *task)
+{
+	ListCell   *cell;
+
+	look_at_workers(self);
+	foreach(cell, self->running_tasks)
+	{
+		const RunningTask *other = lfirst(cell);
+
+		if (other->run_id == run->run_id &&
+			strcmp(other->task_id, task->task_id) == 0)
+			return other->has_worker;
+	}
+	return true;
 }
 
 /*
@@ -760,6 +801,7 @@ look_at_workers(FpExplainer *self)
 	FpAssignment *found;
 	int			size = 0;
 	int			n = 0;
+	int			nat_workers;
 
 	if (self->has_workers)
 		return;
@@ -788,6 +830,7 @@ look_at_workers(FpExplainer *self)
 		if (worker->database == MyDatabaseId && worker->current.token != 0)
 			found[n++] = worker->current;
 	}
+	nat_workers = n;
 	for (int i = 0; i < fp_shared->nlanes; i++)
 	{
 		const FpLane *lane = &fp_shared->lanes[i];
@@ -805,9 +848,11 @@ look_at_workers(FpExplainer *self)
 
 		if (found[i].operator == FP_OPERATOR_CALLBACK)
 			continue;
+		task->run_id = found[i].run_id;
 		task->dag_id = pstrdup(found[i].dag_id);
 		task->task_id = pstrdup(found[i].task_id);
 		task->version = found[i].version;
+		task->has_worker = i < nat_workers;
 		self->running_tasks = lappend(self->running_tasks, task);
 	}
 	pfree(found);

@@ -198,17 +198,21 @@ leave_if_asked(void)
 {
 	bool		must_leave;
 	bool		is_held;
+	bool		is_installed;
 
 	LWLockAcquire(fp_shared->lock, LW_SHARED);
 	is_held = slot->nholds > 0;
 	must_leave = is_held || slot->must_stop;
+	is_installed = slot->is_installed;
 	LWLockRelease(fp_shared->lock);
 
 	if (!must_leave && !ShutdownRequestPending)
 		return;
 	if (must_leave)
 		fp_workers_end();
-	stop_cleanly();
+	/* dropped with the extension, there is nothing to note it in */
+	if (is_installed)
+		stop_cleanly();
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	slot->failed_at = 0;

@@ -57,6 +57,26 @@ SELECT flow_add_upsert('lv0_to_lv1_flights', 'flights',
     $$,
     target => 'lv1.flight');
 
+-- A check that does not hold fails the run, and what waits for it does not start.
+
+SELECT flow_add_check('lv0_to_lv1_flights', 'flights_complete',
+    condition => $$
+        SELECT 'the day has flights' AS name, count(*) > 0 AS ok, NULL AS detail
+        FROM lv1.flight
+        WHERE flight_date = run.ds
+        UNION ALL
+        SELECT 'every flight has come', count(l1) = count(*),
+            format('%s of %s', count(l1), count(*))
+        FROM lv0.flights l0
+            LEFT JOIN lv1.flight l1
+                ON l1.flight_date = l0.flight_date
+                AND l1.carrier = l0.carrier
+                AND l1.flight_number = l0.flight
+                AND l1.origin = l0.origin
+        WHERE l0.flight_date = run.ds
+    $$,
+    upstream => '{flights}');
+
 -- level 1 -> level 2: figures.  No index can page them, so they are computed once
 -- and paged from there.
 

@@ -1,7 +1,7 @@
 -- What dags.sql has defined.
 
 SELECT d.dag_id, coalesce(d.schedule, 'after ' || m.asis_dag) AS schedule,
-    d.timezone, string_agg(t.task_id || ' (' || t.operator || ')', ', ') AS tasks
+    d.timezone, string_agg(format('%s (%s)', t.task_id, t.operator), ', ') AS tasks
 FROM flow.dag d
     JOIN flow.task t USING (dag_id)
     LEFT JOIN flow.dependency_manager m ON m.tobe_dag = d.dag_id
