@@ -17,8 +17,6 @@
 #include "task_run_store.h"
 #include "task_state.h"
 
-static void park_if_idle(FpModel *model, FpRun *run);
-
 void
 fp_past_check(FpModel *model, FpTask *task)
 {
@@ -41,31 +39,28 @@ fp_past_check(FpModel *model, FpTask *task)
 	}
 	task->waits_for_past = true;
 	dlist_push_tail(&run->dag->waiting_for_past, &task->past_node);
-	park_if_idle(model, run);
+	fp_past_park_if_idle(model, run);
 }
 
 void
-fp_past_task_ended(FpModel *model, FpTask *task)
+fp_past_park_if_idle(FpModel *model, FpRun *run)
 {
-	FpRun	   *run = task->run;
-	FpTask	   *next = NULL;
-	dlist_iter	iter;
+	bool		is_waiting = false;
 
-	/* of those that wait for this task, only the next one can go on */
-	dlist_foreach(iter, &run->dag->waiting_for_past)
+	if (run->is_parked || run->is_cancelling || run->nlive > 0 ||
+		run->nunfinished == 0)
+		return;
+	for (int i = 0; i < run->version->ntasks; i++)
 	{
-		FpTask	   *candidate = dlist_container(FpTask, past_node, iter.cur);
-
-		if (candidate->run->logical_date > run->logical_date &&
-			(next == NULL ||
-			 candidate->run->logical_date < next->run->logical_date) &&
-			strcmp(fp_model_task_spec(candidate)->task_id,
-				   fp_model_task_spec(task)->task_id) == 0)
-			next = candidate;
+		if (run->tasks[i].is_past_queued)
+			return;				/* not yet looked up */
+		is_waiting |= run->tasks[i].waits_for_past;
 	}
-	if (next != NULL)
-		fp_model_check_past(model, next);
-	park_if_idle(model, run);
+	if (!is_waiting)
+		return;
+	run->is_parked = true;
+	run->queue->nactive--;
+	fp_model_mark_dirty(model, run->dag);
 }
 
 void
@@ -90,31 +85,6 @@ fp_past_run_changed(FpModel *model, FpDag *dag, TimestampTz logical_date)
 	}
 }
 
-/*
- * A run in which nothing goes on until an earlier run does gives its slot of
- * max_active_runs away: the earlier one may need it.
- */
-static void
-park_if_idle(FpModel *model, FpRun *run)
-{
-	bool		is_waiting = false;
-
-	if (run->is_parked || run->is_cancelling || run->nlive > 0 ||
-		run->nunfinished == 0)
-		return;
-	for (int i = 0; i < run->version->ntasks; i++)
-	{
-		if (run->tasks[i].is_past_queued)
-			return;				/* not yet looked up */
-		is_waiting |= run->tasks[i].waits_for_past;
-	}
-	if (!is_waiting)
-		return;
-	run->is_parked = true;
-	run->queue->nactive--;
-	fp_model_mark_dirty(model, run->dag);
-}
-
 /* The run has a slot again: goes on with the tasks that may. */
 void
 fp_past_unpark(FpModel *model, FpRun *run)
@@ -128,5 +98,5 @@ fp_past_unpark(FpModel *model, FpRun *run)
 		if (task->state == FP_TASK_RUN_NONE && task->is_past_met)
 			fp_model_make_ready(model, task);
 	}
-	park_if_idle(model, run);
+	fp_past_park_if_idle(model, run);
 }

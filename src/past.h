@@ -17,10 +17,11 @@
 extern void fp_past_check(FpModel *model, FpTask *task);
 
 /*
- * A task has ended: tasks of the DAG's next run may have waited for it; a run
- * whose other tasks all wait for an earlier run gives its slot away.
+ * A task has ended, or waits for its past: a run in which nothing goes on
+ * until an earlier run does gives its slot of max_active_runs away, for the
+ * earlier one may need it.
  */
-extern void fp_past_task_ended(FpModel *model, FpTask *task);
+extern void fp_past_park_if_idle(FpModel *model, FpRun *run);
 
 /*
  * A run has ended, or its tasks have been changed by hand: tasks of the next

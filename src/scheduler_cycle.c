@@ -327,7 +327,7 @@ after_result(FpModel *model, FpTask *task)
 	if (run->is_cancelling)
 		fp_task_state_cancel_idle(model, run);
 	else if (fp_task_run_state_is_finished(task->state))
-		fp_past_task_ended(model, task);
+		fp_past_park_if_idle(model, run);
 }
 
 /* For good: whoever listens is told. */
@@ -484,9 +484,14 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 		CHECK_FOR_INTERRUPTS();
 		begin_work(cycle);
 		if (!dlist_is_empty(&model->past_checks))
+		{
+			/* what has been decided is looked up, too */
+			fp_task_run_store_record_states(model->decided, fp_clock_real());
+			model->decided = fp_task_run_store_new_batch();
 			fp_past_check(model,
-								   dlist_head_element(FpTask, check_node,
-													  &model->past_checks));
+						  dlist_head_element(FpTask, check_node,
+											 &model->past_checks));
+		}
 		else if (!slist_is_empty(&model->ended))
 			fp_run_life_end(model,
 							slist_container(FpRun, ended_node,

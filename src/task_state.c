@@ -20,6 +20,7 @@
 static bool *reached_from(const FpRun *run, List *followed);
 static void decide(FpModel *model, FpTask *task, List **ended);
 static void settle(FpModel *model, FpTask *task, FpTaskRunState state);
+static void wake_next(FpModel *model, FpTask *task);
 static void count_upstream(FpUpstreamCounts *counts, FpTaskRunState state);
 static void follow(FpModel *model, List *ended);
 
@@ -356,8 +357,35 @@ settle(FpModel *model, FpTask *task, FpTaskRunState state)
 		run->nlive--;
 	fp_model_forget_past(task);
 	task->state = state;
+	wake_next(model, task);
 	if (--run->nunfinished == 0)
 		slist_push_head(&model->ended, &run->ended_node);
+}
+
+/*
+ * The same task of the DAG's next run may have waited for this one; whether it
+ * may go on is looked up later in the cycle.
+ */
+static void
+wake_next(FpModel *model, FpTask *task)
+{
+	FpRun	   *run = task->run;
+	FpTask	   *next = NULL;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &run->dag->waiting_for_past)
+	{
+		FpTask	   *candidate = dlist_container(FpTask, past_node, iter.cur);
+
+		if (candidate->run->logical_date > run->logical_date &&
+			(next == NULL ||
+			 candidate->run->logical_date < next->run->logical_date) &&
+			strcmp(fp_model_task_spec(candidate)->task_id,
+				   fp_model_task_spec(task)->task_id) == 0)
+			next = candidate;
+	}
+	if (next != NULL)
+		fp_model_check_past(model, next);
 }
 
 /* Tells the tasks downstream of those that have ended, and so on. */
