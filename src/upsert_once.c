@@ -1,0 +1,88 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_once.c
+ *	  An upsert as one page, in the caller's transaction.
+ *
+ * For flow_test_task, which runs in a session and is security-restricted: it
+ * can neither commit pages nor keep the source's rows in a temporary table
+ * (upsert_read.c).  One page needs neither; all rows of the source up to the
+ * last one make it up, however many they are.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+
+#include "spi_util.h"
+#include "upsert_exec.h"
+#include "upsert_once.h"
+
+static void refuse_nulls(FpUpsertExec *exec);
+static void read_count(const FpRow *row, void *arg);
+
+
+/*
+ * With ON CONFLICT, since a page that has met another transaction's row could
+ * not be written again.
+ */
+bool
+fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
+			   int64 *rows_written)
+{
+	FpUpsertShape *shape = fp_upsert_shape_make(def);
+	FpUpsertExec exec = {0};
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
+	char	  **end;
+	uint64		processed;
+
+	*rows_written = 0;
+	fp_upsert_exec_init(&exec, shape, run);
+	refuse_nulls(&exec);
+	end = fp_upsert_exec_find(&exec, &key, NULL, NULL);
+	if (end != NULL)
+	{
+		key.statement = shape->target_relkind == RELKIND_FOREIGN_TABLE ?
+			FP_UPSERT_SQL_WRITE : FP_UPSERT_SQL_WRITE_CONFLICT;
+		processed = fp_upsert_exec_run(&exec, &key, NULL, end,
+									   FP_UPSERT_PLAN_FREELY, read_count,
+									   rows_written);
+		if (!fp_upsert_sql_returns_count(shape, key.statement))
+			*rows_written = (int64) processed;
+	}
+	fp_upsert_exec_free(&exec);
+	return end != NULL;
+}
+
+/*
+ * A row with a null in the page order would lie beyond the end.
+ */
+static void
+refuse_nulls(FpUpsertExec *exec)
+{
+	ListCell   *cell;
+
+	foreach(cell, exec->shape->order)
+	{
+		FpUpsertColumn *column = lfirst(cell);
+
+		if (!column->is_not_null &&
+			fp_upsert_exec_once(exec,
+								fp_upsert_sql_find_null(exec->shape, column),
+								NULL, FP_UPSERT_PLAN_FREELY) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("column \"%s\" of the source of the upsert into \"%s\" contains a null value",
+							column->name, exec->shape->target_name),
+					 errhint("Page by columns that are never null, or give a SELECT that leaves such rows out as source.")));
+	}
+}
+
+/*
+ * Row callback.
+ */
+static void
+read_count(const FpRow *row, void *arg)
+{
+	*(int64 *) arg = fp_row_int64(row, 1);
+}
