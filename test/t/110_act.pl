@@ -195,6 +195,79 @@ is(value($node, q{SELECT string_agg(dag || ' ' || task || ' ' || to_char(day, 'D
 is(value($node, q{SELECT bool_and(m.at > r.at) FROM done m JOIN done r USING (day) WHERE m.dag = 'mart' AND r.task = 'check'}), 't', 'after what it depends on');
 is(value($node, q{SELECT max(at) = max(at) FILTER (WHERE dag = 'weekly') FROM done}), 't', 'the week last');
 
+# a run that a backfill has made waits like one that the schedule has
+$node->safe_psql('postgres', 'TRUNCATE done');
+my $backfill = backfill($node, 'mart', '2023-12-31', '2023-12-31', cascade => 'false');
+is(wait_for_backfill($node, $backfill), 'success', 'a backfill of a day before the first');
+$backfill = backfill($node, 'raw', '2023-12-31', '2023-12-31', cascade => 'false');
+is(wait_for_backfill($node, $backfill), 'success', 'and of the day that it depends on');
+$node->safe_psql('postgres', 'TRUNCATE done');
+is(value($node, q{SELECT flow_clear('raw', '2023-12-31', '2023-12-31', cascade => true)}), '3', 'both are cleared');
+wait_for_no_request();
+wait_for($node, q{SELECT count(*) = 2 FROM flow.dag_run WHERE data_interval_start = '2023-12-31' AND state = 'success'}, 'both to have run');
+is(value($node, q{SELECT string_agg(task, ' ' ORDER BY at) FROM done}), 'load check build', 'one after the other');
+
+# what goes by date
+define($node, q{
+SELECT flow_create_dag('by hand', NULL);
+SELECT flow_add_sql('by hand', 'h', 'SELECT pg_advisory_xact_lock_shared(7), work()');
+SELECT flow_create_dag('by date', NULL);
+SELECT flow_add_sql('by date', 'd', 'SELECT work()');
+SELECT flow_add_dependency('by hand', 'by date');
+});
+$run = trigger($node, 'by hand');
+is(end_of($run), 'success', 'a DAG without intervals');
+wait_for($node, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'by date'}, 'what goes by its date');
+$node->safe_psql('postgres', 'TRUNCATE done');
+$gate = close_gate($node, 7);
+is(value($node, q{SELECT flow_clear('by hand', cascade => true)}), '2', 'both are cleared');
+wait_for_task($node, $run, 'h', 'running');
+is(value($node, q{SELECT state || ' ' || waits_for FROM flow.run_status WHERE dag_id = 'by date'}), 'queued asis: by hand', 'its success is not known any more');
+$gate->open;
+wait_for($node, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'by date'}, 'what goes by its date');
+is(value($node, q{SELECT string_agg(task, ' ' ORDER BY at) FROM done}), 'h d', 'one after the other');
+
+# a run of a backfill under way stays in it
+define($node, q{
+SELECT flow_create_dag('filled', '@daily', start_date => '2023-12-01', is_paused => true);
+SELECT flow_add_sql('filled', 'f', $$SELECT work(), CASE WHEN run.ds = '2023-12-03' THEN pg_advisory_xact_lock_shared(8) END$$);
+INSERT INTO broken VALUES ('filled', 'f', '2023-12-01');
+});
+$gate = close_gate($node, 8);
+$backfill = backfill($node, 'filled', '2023-12-01', '2023-12-03', max_active_runs => 1);
+wait_for($node, q{SELECT count(*) = 1 FROM flow.running WHERE dag_id = 'filled'}, 'the last run');
+is(value($node, "SELECT success, failed, running FROM flow.backfill_status WHERE backfill_id = $backfill"), '1|1|1', 'a backfill with one failed run');
+value($node, q{DELETE FROM broken; SELECT flow_clear('filled', only_failed => true)});
+wait_for_no_request();
+is(value($node, "SELECT success, failed, running, pending FROM flow.backfill_status WHERE backfill_id = $backfill"), '1|0|1|1', 'which is cleared, and pending again');
+$gate->open;
+is(wait_for_backfill($node, $backfill), 'success', 'the backfill ends with it');
+
+# code that does not want to stop
+define($node, q{
+CREATE TABLE stubborn (n int);
+CREATE FUNCTION stay() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT try_number FROM flow_context()) = 1 THEN
+		FOR i IN 1 .. 2 LOOP
+			BEGIN
+				PERFORM pg_sleep(600);
+			EXCEPTION WHEN query_canceled THEN
+				RAISE LOG 'stays';
+			END;
+		END LOOP;
+	END IF;
+	PERFORM work();
+END $$;
+SELECT flow_create_dag('stubborn', NULL);
+SELECT flow_add_sql('stubborn', 's', 'SELECT stay()');
+});
+$run = trigger($node, 'stubborn');
+wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'flowpg worker' AND wait_event = 'PgSleep'}, 'the task to sleep');
+is(value($node, q{SELECT flow_clear('stubborn')}), '1', 'a task that takes no cancel');
+is(end_of($run), 'success', 'is told again, and runs again');
+is(value($node, "SELECT count(*) || ' ' || max(try_number) FROM flow.task_attempt WHERE run_id = $run AND try_number > 1 AND state = 'success'"), '1 2', 'once more, however the first try has ended');
+
 # ------------------------------------------------------------------------
 # Mark
 
@@ -211,6 +284,7 @@ value($node, "SELECT flow_mark($run, 'a', 'success')");
 is(end_of($run), 'success', 'that marked a success, the run goes on and succeeds');
 is(task_states($node, $run), 'a=success b=success c=success', 'with all that follows');
 is(tries($run), 'b:1 c:1', 'the marked task has not run');
+is(value($node, "SELECT message IS NULL AND sqlstate IS NULL FROM flow.task_run WHERE run_id = $run AND task_id = 'a'"), 't', 'and its error is forgotten');
 value($node, "SELECT flow_mark($run, 'c', 'failed')");
 is(end_of($run), 'failed', 'a last task marked failed fails the run');
 is(task_states($node, $run), 'a=success b=success c=failed', 'and nothing else');
