@@ -183,11 +183,17 @@ decide(HTAB *tasks, FpTaskProgress *task)
 {
 	FpUpstreamCounts counts = {0};
 	ListCell   *cell;
+	FpTriggerRule rule;
+	bool		has_open_branch = false;
 
 	counts.total = list_length(task->upstream);
 	foreach(cell, task->upstream)
 	{
-		switch (find_task(tasks, lfirst(cell))->state)
+		FpTaskProgress *upstream = find_task(tasks, lfirst(cell));
+
+		has_open_branch |= upstream->operator == FP_OPERATOR_BRANCH &&
+			!fp_task_run_state_is_finished(upstream->state);
+		switch (upstream->state)
 		{
 			case FP_TASK_RUN_SUCCESS:
 				counts.success++;
@@ -209,8 +215,11 @@ decide(HTAB *tasks, FpTaskProgress *task)
 				break;			/* unfinished */
 		}
 	}
-	return fp_trigger_rule_decide(fp_trigger_rule_parse(task->trigger_rule),
-								  &counts);
+	rule = fp_trigger_rule_parse(task->trigger_rule);
+	/* a branch may skip the task, whatever the others do */
+	if (has_open_branch && rule != FP_TRIGGER_RULE_ALWAYS)
+		return FP_TRIGGER_WAIT;
+	return fp_trigger_rule_decide(rule, &counts);
 }
 
 static FpReason *

@@ -371,9 +371,7 @@ make_run(FpDag *tobe, TimestampTz start, TimestampTz end, List **made)
 	row->data_interval_start = start;
 	row->data_interval_end = end;
 	row->run_id = fp_run_store_insert(row, NULL, fp_clock_real());
-	if (row->run_id == 0)
-		row->run_id = fp_run_store_take_over(row, fp_clock_real());
-	if (row->run_id != 0)
+	if (row->run_id != 0 || fp_run_store_take_over(row, fp_clock_real()))
 		*made = lappend(*made, row);
 }
 

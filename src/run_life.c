@@ -145,7 +145,7 @@ make_due_run(void *arg)
 
 	row->run_id = fp_run_store_insert(row, NULL, at);
 	if (row->run_id == 0)
-		row->run_id = fp_run_store_take_over(row, at);
+		(void) fp_run_store_take_over(row, at);
 	fp_dag_store_set_progress(row->dag_id, row->data_interval_start,
 							  row->data_interval_end);
 }

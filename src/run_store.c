@@ -59,12 +59,13 @@ fp_run_store_insert(const FpRunRow *row, const char *conf,
 	return run_id;
 }
 
-int64
-fp_run_store_take_over(const FpRunRow *row, TimestampTz queued_at)
+bool
+fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 {
+	/* its version stays: that is how a run is known to have task rows */
 	static FpStatement statement = {
 		"UPDATE flow.dag_run r SET run_type = $3, data_interval_start = $2, "
-		"data_interval_end = $4, state = 'queued', version = NULL, "
+		"data_interval_end = $4, state = 'queued', "
 		"queued_at = $5, started_at = NULL, ended_at = NULL, "
 		"backfill_id = NULL, message = NULL, conf = '{}' "
 		"WHERE dag_id = $1 AND logical_date = $2 "
@@ -84,9 +85,12 @@ fp_run_store_take_over(const FpRunRow *row, TimestampTz queued_at)
 	fp_store_args_add_time(&args, row->data_interval_end);
 	fp_store_args_add_time(&args, queued_at);
 	fp_store_execute(&statement, &args, fp_store_keep_int64, &run_id);
-	if (run_id != 0)
-		(void) fp_task_run_store_clear(run_id, NIL);
-	return run_id;
+	if (run_id == 0)
+		return false;
+	(void) fp_task_run_store_clear(run_id, NIL);
+	row->run_id = run_id;
+	row->version = fp_run_store_get(run_id)->version;
+	return true;
 }
 
 FpRunRow *

@@ -49,9 +49,9 @@ extern int64 fp_run_store_insert(const FpRunRow *row, const char *conf,
 /*
  * A run that stands for the same interval but was made for an earlier DAG of
  * this name, and has ended, is taken over: it is queued anew, its tasks
- * cleared.  Returns its run_id; 0: there is none.
+ * cleared, and row gets its run_id and version.  False: there is none.
  */
-extern int64 fp_run_store_take_over(const FpRunRow *row, TimestampTz queued_at);
+extern bool fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at);
 
 /* NULL: no such run */
 extern FpRunRow *fp_run_store_get(int64 run_id);

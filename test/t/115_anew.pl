@@ -1,0 +1,128 @@
+
+# What others leave behind or hold on to: a DAG that is dropped and defined
+# anew over its predecessor's history, an extension dropped and made anew, a
+# DROP EXTENSION that is rolled back, and sessions that hold locks on what the
+# scheduler must write.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FlowpgTest;
+use FlowpgLoad;
+
+my $node = new_node('anew', conf => q{
+flowpg.max_workers = 4
+});
+
+sub three_days
+{
+	my ($dag, $command) = @_;
+
+	define($node, qq{
+		SELECT flow_create_dag('$dag', '\@daily', '2024-03-01', '2024-03-03');
+		SELECT flow_add_sql('$dag', 'a', '$command');
+	});
+}
+
+sub runs_of
+{
+	my ($dag) = @_;
+
+	return value($node, qq{SELECT string_agg(format('%s %s %s', logical_date::date, r.state, t.try_number), ', ' ORDER BY logical_date)
+		FROM flow.dag_run r LEFT JOIN flow.task_run t USING (run_id) WHERE r.dag_id = '$dag'});
+}
+
+#
+# A DAG anew
+#
+$node->safe_psql('postgres', 'CREATE TABLE done (command text, ds date)');
+set_now($node, '2024-03-01 00:00+00');
+three_days('daily', q{INSERT INTO done VALUES (''old'', run.ds)});
+advance($node, '2024-03-10 00:00+00');
+is(runs_of('daily'),
+	'2024-03-01 success 1, 2024-03-02 success 1, 2024-03-03 success 1',
+	'three days have run');
+
+$node->safe_psql('postgres', q{SELECT flow_drop_dag('daily')});
+is(value($node, q{SELECT count(*) FROM flow.coverage WHERE dag_id = 'daily'}),
+	'0', 'a dropped DAG covers nothing');
+three_days('daily', q{INSERT INTO done VALUES (''new'', run.ds)});
+advance($node, '2024-03-10 00:00+00');
+is(runs_of('daily'),
+	'2024-03-01 success 2, 2024-03-02 success 2, 2024-03-03 success 2',
+	'the new one takes over its intervals');
+is(value($node, q{SELECT string_agg(command || ' ' || ds, ', ' ORDER BY command, ds) FROM done WHERE command = 'new'}),
+	'new 2024-03-01, new 2024-03-02, new 2024-03-03',
+	'and runs its own command');
+is(value($node, q{SELECT covered FROM flow.coverage WHERE dag_id = 'daily'}),
+	value($node, q{SELECT tstzmultirange(tstzrange('2024-03-01 00:00+00', '2024-03-04 00:00+00'))}),
+	'what has succeeded is covered');
+is(value($node, q{SELECT problem IS NULL OR problem = '' FROM flow.scheduler_status}),
+	't', 'the scheduler is well');
+
+#
+# A session that holds what a run's end must write
+#
+define($node, q{
+	SELECT flow_create_dag('logged');
+	SELECT flow_add_sql('logged', 'a', 'SELECT 1');
+	SELECT flow_create_dag('other');
+	SELECT flow_add_sql('other', 'a', 'SELECT 1');
+});
+my $holder = $node->background_psql('postgres');
+$holder->query_safe(q{
+	BEGIN;
+	INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('logged', '2024-03-10');
+});
+my $held = trigger($node, 'logged');
+wait_for_task($node, $held, 'a', 'success');
+my $free = trigger($node, 'other');
+is(value($node, "SELECT flow_wait_run($free, '1 min')"),
+	'success', 'a lock on one DAG\'s log holds up no other DAG');
+is(run_state($node, $held), 'running', 'the run that must write it waits');
+$holder->query_safe('COMMIT');
+is(value($node, "SELECT flow_wait_run($held, '1 min')"),
+	'success', 'and ends when the lock is gone');
+is(value($node, q{SELECT run_id FROM flow.dag_log WHERE dag_id = 'logged'}),
+	$held, 'its row has replaced the session\'s');
+$holder->quit;
+
+#
+# DROP EXTENSION, rolled back to a savepoint; and made anew in one transaction
+#
+my $before = scheduler_pid($node);
+$node->safe_psql('postgres', q{
+	BEGIN;
+	SAVEPOINT s;
+	DROP EXTENSION flowpg CASCADE;
+	ROLLBACK TO s;
+	COMMIT;
+});
+my $run = trigger($node, 'other');
+is(value($node, "SELECT flow_wait_run($run, '1 min')"),
+	'success', 'a DROP EXTENSION that was rolled back has dropped nothing');
+is(scheduler_pid($node), $before, 'nor ended the scheduler');
+
+$node->safe_psql('postgres', q{
+	BEGIN;
+	DROP EXTENSION flowpg CASCADE;
+	CREATE EXTENSION flowpg;
+	COMMIT;
+});
+wait_for_scheduler($node, not_pid => $before);
+define($node, q{
+	SELECT flow_create_dag('other');
+	SELECT flow_add_sql('other', 'a', 'INSERT INTO done VALUES (''anew'', ''2024-01-01'')');
+});
+$run = trigger($node, 'other');
+is(value($node, "SELECT flow_wait_run($run, '1 min')"),
+	'success', 'an extension made anew has a scheduler of its own');
+is(value($node, q{SELECT count(*) FROM done WHERE command = 'anew'}),
+	'1', 'which runs what is defined now');
+
+$node->stop;
+done_testing();
