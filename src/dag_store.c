@@ -100,12 +100,14 @@ static FpStatement insert_dag = {
 	" max_active_runs, max_active_tasks, retries, retry_delay,"
 	" retry_exponential_backoff, max_retry_delay, execution_timeout,"
 	" dagrun_timeout, priority, on_success, on_failure, description, tags,"
-	" search_path, created_at, updated_at, paused_at, version) "
+	" search_path, created_at, updated_at, paused_at, version, after_run_id) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
 	" $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $25,"
 	" CASE WHEN $9 THEN $26 END,"
 	" COALESCE((SELECT max(v.version) FROM flow.dag_version v"
-	" WHERE v.dag_id = $1), 0) + 1) "
+	" WHERE v.dag_id = $1), 0) + 1,"
+	" (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END"
+	" FROM flow.dag_run_run_id_seq q)) "
 	"ON CONFLICT (dag_id) DO NOTHING",
 	SPI_OK_INSERT, NUM_DEFINITION_ARGS, {DEFINITION_ARG_TYPES}
 };

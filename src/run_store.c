@@ -71,7 +71,7 @@ fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 		"WHERE dag_id = $1 AND logical_date = $2 "
 		"AND " FP_STANDS_FOR_INTERVAL " "
 		"AND state IN ('success', 'failed', 'cancelled') "
-		"AND queued_at < (SELECT created_at FROM flow.dag d "
+		"AND run_id <= (SELECT after_run_id FROM flow.dag d "
 		"WHERE d.dag_id = $1) RETURNING run_id",
 		SPI_OK_UPDATE_RETURNING, 5,
 		{TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}

@@ -35,6 +35,7 @@ CREATE TABLE flow.dag (
     tags text[],
     search_path text NOT NULL,
     start_is_given boolean NOT NULL,
+    after_run_id bigint NOT NULL DEFAULT 0,
     paused_at timestamptz,
     resumed_at timestamptz,
     created_at timestamptz NOT NULL,
@@ -47,6 +48,7 @@ COMMENT ON TABLE flow.dag IS 'DAGs as they are defined now';
 COMMENT ON COLUMN flow.dag.owner IS 'the role that the DAG''s tasks run as';
 COMMENT ON COLUMN flow.dag.version IS 'counts the changes of the definition; a run keeps the version that it started with';
 COMMENT ON COLUMN flow.dag.start_is_given IS 'false: start_date is the moment of the first definition';
+COMMENT ON COLUMN flow.dag.after_run_id IS 'runs up to this one are those of an earlier DAG of this name';
 COMMENT ON COLUMN flow.dag.paused_at IS 'the real time of the last pause; what its asis DAGs did since is made up for';
 COMMENT ON COLUMN flow.dag.resumed_at IS 'with skip_missed: no interval that ended before this is made';
 COMMENT ON COLUMN flow.dag.search_path IS 'in effect when the DAG was defined; its SQL is read with it';
