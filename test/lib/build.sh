@@ -73,7 +73,8 @@ stop_servers()
 
 	while IFS= read -r file
 	do
-		read -r process <"$file"
+		# it may have ended meanwhile
+		read -r process 2>/dev/null <"$file" || continue
 		as_server_user "$bindir/pg_ctl" -D "${file%/*}" -m immediate -t 20 \
 			stop >/dev/null 2>&1
 		wait_for_end "$process"
