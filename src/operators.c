@@ -359,8 +359,8 @@ find_old_partition(Oid relation, AttrNumber column, Datum cutoff)
 		PartitionBoundInfo bounds = partitions->boundinfo;
 
 		/* indexes[i] is the partition that ends at datums[i] */
-		for (int i = 0; i < partitions->nparts && bounds != NULL &&
-			 i < bounds->ndatums && !OidIsValid(result); i++)
+		for (int i = 0; bounds != NULL && i < bounds->ndatums &&
+			 !OidIsValid(result); i++)
 		{
 			if (bounds->indexes[i] >= 0 &&
 				bounds->kind[i][0] == PARTITION_RANGE_DATUM_VALUE &&

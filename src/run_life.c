@@ -50,6 +50,7 @@ typedef struct RunEnd
 
 static void record_end(void *arg);
 static void make_due_run(void *arg);
+static void record_progress(void *arg);
 static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
 static void wake_parent(FpModel *model, int64 parent_run_id);
 static void notify_run(const FpRun *run, FpRunState state);
@@ -123,6 +124,8 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 								 &dag->next);
 	}
 
+	if (nmade > 0 && !fp_spi_try(record_progress, dag))
+		put_off_dag(model, dag, LOCKED_DELAY_MS);
 	if (dag->is_behind)
 	{
 		/* else looked at again when a run of the DAG has ended */
@@ -136,7 +139,7 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	}
 }
 
-/* Inserts a due run, and with it the DAG's progress; run_id 0: it is there. */
+/* Inserts a due run; run_id 0: it is there. */
 static void
 make_due_run(void *arg)
 {
@@ -146,8 +149,19 @@ make_due_run(void *arg)
 	row->run_id = fp_run_store_insert(row, NULL, at);
 	if (row->run_id == 0)
 		(void) fp_run_store_take_over(row, at);
-	fp_dag_store_set_progress(row->dag_id, row->data_interval_start,
-							  row->data_interval_end);
+}
+
+/*
+ * Once for all runs that have been made.  Lost with the server, it is found
+ * again: a run that is there is not made twice.
+ */
+static void
+record_progress(void *arg)
+{
+	FpDag	   *dag = arg;
+
+	fp_dag_store_set_progress(dag->dag_id, dag->bounds.last.start,
+							  dag->bounds.last.end);
 }
 
 void

@@ -132,7 +132,9 @@ static void commit_later(const Attempt *attempt);
 static FpTaskCommand *find_command(const FpAssignment *assignment);
 static FpTaskCommand *find_callback(Attempt *attempt);
 static char *activity_text(const Attempt *attempt);
-static char *error_message(const ErrorData *error);
+static char *error_message(const Attempt *attempt, const ErrorData *error);
+static char *foreign_context(const Attempt *attempt, const char *context);
+static char *own_context(const Attempt *attempt);
 static void error_context(void *arg);
 static void start_timers(const FpAssignment *assignment);
 static void stop_timers(void);
@@ -768,7 +770,7 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 
 	fill_end(attempt, &end, FP_TASK_RUN_FAILED);
 	end.sqlstate = unpack_sql_state(error->sqlerrcode);
-	end.message = error_message(error);
+	end.message = error_message(attempt, error);
 	if (is_cancelled)
 	{
 		end.state = FP_TASK_RUN_CANCELLED;
@@ -899,9 +901,10 @@ activity_text(const Attempt *attempt)
 
 /* Message, detail, hint and context, as the server log would have them. */
 static char *
-error_message(const ErrorData *error)
+error_message(const Attempt *attempt, const ErrorData *error)
 {
 	StringInfoData text;
+	char	   *context;
 
 	initStringInfo(&text);
 	appendStringInfoString(&text, error->message != NULL ? error->message
@@ -910,22 +913,51 @@ error_message(const ErrorData *error)
 		appendStringInfo(&text, "\nDETAIL:  %s", error->detail);
 	if (error->hint != NULL)
 		appendStringInfo(&text, "\nHINT:  %s", error->hint);
-	if (error->context != NULL)
-		appendStringInfo(&text, "\nCONTEXT:  %s", error->context);
+	context = foreign_context(attempt, error->context);
+	if (context != NULL)
+		appendStringInfo(&text, "\nCONTEXT:  %s", context);
 	if (text.len > FP_MESSAGE_MAX_BYTES)
 		text.data[pg_mbcliplen(text.data, text.len,
 							   FP_MESSAGE_MAX_BYTES)] = '\0';
 	return text.data;
 }
 
+/*
+ * An error's context without the line that error_context has added: where the
+ * message is kept, columns say the same.  NULL: nothing is left.
+ */
+static char *
+foreign_context(const Attempt *attempt, const char *context)
+{
+	const char *own = own_context(attempt);
+	size_t		length;
+
+	if (context == NULL)
+		return NULL;
+	length = strlen(context);
+	if (length < strlen(own) ||
+		strcmp(context + length - strlen(own), own) != 0)
+		return pstrdup(context);
+	length -= strlen(own);
+	if (length > 0 && context[length - 1] == '\n')
+		length--;
+	return length > 0 ? pnstrdup(context, length) : NULL;
+}
+
+static char *
+own_context(const Attempt *attempt)
+{
+	return psprintf("task \"%s\" of dag \"%s\", run " INT64_FORMAT ", try %d",
+					attempt->assignment->task_id,
+					attempt->assignment->dag_id,
+					attempt->assignment->run_id,
+					attempt->assignment->try_number);
+}
+
 static void
 error_context(void *arg)
 {
-	const Attempt *attempt = arg;
-
-	errcontext("task \"%s\" of dag \"%s\", run " INT64_FORMAT ", try %d",
-			   attempt->assignment->task_id, attempt->assignment->dag_id,
-			   attempt->assignment->run_id, attempt->assignment->try_number);
+	errcontext("%s", own_context(arg));
 }
 
 
