@@ -65,6 +65,7 @@ static bool role_has_room(const Role *role, const Room *room);
 static bool reserve_lane(Role *role);
 static void take_room(Role *role, Room *room);
 static int	depth_of(const Role *role);
+static void release_pool(FpModel *model, FpPool *pool);
 static void release_blocked(FpModel *model, const Room *room);
 static FpTask *next_task(FpModel *model);
 static bool fits(FpModel *model, FpTask *task, Room *room);
@@ -270,6 +271,36 @@ release_heap(FpModel *model, pairingheap *heap, int n)
 	}
 }
 
+/* The most important tasks first, as long as one fits into what is free. */
+static void
+release_pool(FpModel *model, FpPool *pool)
+{
+	int			nfree = pool->slots - pool->used;
+
+	while (nfree > 0)
+	{
+		FpPoolQueue *best = NULL;
+		dlist_iter	iter;
+
+		dlist_foreach(iter, &pool->blocked)
+		{
+			FpPoolQueue *queue = dlist_container(FpPoolQueue, node, iter.cur);
+
+			if (queue->pool_slots <= nfree &&
+				!pairingheap_is_empty(&queue->tasks) &&
+				(best == NULL ||
+				 queue->tasks.ph_compare(pairingheap_first(&queue->tasks),
+										 pairingheap_first(&best->tasks),
+										 NULL) > 0))
+				best = queue;
+		}
+		if (best == NULL)
+			break;
+		release_heap(model, &best->tasks, 1);
+		nfree -= Max(1, best->pool_slots);
+	}
+}
+
 static void
 release_blocked(FpModel *model, const Room *room)
 {
@@ -282,7 +313,7 @@ release_blocked(FpModel *model, const Room *room)
 
 	hash_seq_init(&scan, model->pools);
 	while ((pool = hash_seq_search(&scan)) != NULL)
-		release_heap(model, &pool->blocked, pool->slots - pool->used);
+		release_pool(model, pool);
 	hash_seq_init(&scan, roles);
 	while ((role = hash_seq_search(&scan)) != NULL)
 	{
@@ -364,7 +395,9 @@ fits(FpModel *model, FpTask *task, Room *room)
 	if (pool != NULL &&
 		pool->used + fp_model_task_spec(task)->pool_slots > pool->slots)
 	{
-		fp_model_put_task(model, task, &pool->blocked);
+		fp_model_put_task(model, task,
+						  &fp_model_pool_queue(model, pool,
+											   fp_model_task_spec(task)->pool_slots)->tasks);
 		return false;
 	}
 	role = find_role(fp_model_task_role(task));

@@ -342,9 +342,29 @@ fp_model_pool(FpModel *model, const char *pool)
 	{
 		entry->slots = 0;
 		entry->used = 0;
-		init_heap(&entry->blocked, compare_tasks);
+		dlist_init(&entry->blocked);
 	}
 	return entry;
+}
+
+/* where tasks that take so many slots wait */
+FpPoolQueue *
+fp_model_pool_queue(FpModel *model, FpPool *pool, int pool_slots)
+{
+	FpPoolQueue *queue;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &pool->blocked)
+	{
+		queue = dlist_container(FpPoolQueue, node, iter.cur);
+		if (queue->pool_slots == pool_slots)
+			return queue;
+	}
+	queue = MemoryContextAllocZero(model->context, sizeof(FpPoolQueue));
+	queue->pool_slots = pool_slots;
+	init_heap(&queue->tasks, compare_tasks);
+	dlist_push_tail(&pool->blocked, &queue->node);
+	return queue;
 }
 
 void

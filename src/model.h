@@ -206,8 +206,19 @@ struct FpPool
 	char		pool[FP_ID_SIZE];	/* hash key */
 	int			slots;
 	int			used;
-	pairingheap blocked;		/* tasks that wait for slots */
+	dlist_head	blocked;		/* FpPoolQueue.node: tasks that wait for slots */
 };
+
+/*
+ * The tasks of a pool that wait for the same number of slots: one that is too
+ * wide for what is free holds up no narrower one.
+ */
+typedef struct FpPoolQueue
+{
+	int			pool_slots;
+	pairingheap tasks;
+	dlist_node	node;
+} FpPoolQueue;
 
 /* Which DAGs wait for one, by name: it need not be a DAG of flowpg. */
 typedef struct FpAsis
@@ -273,6 +284,8 @@ extern int	fp_model_max_active_tasks(const FpDag *dag);
 /* pools */
 extern FpPool *fp_model_pool(FpModel *model, const char *pool);
 extern void fp_model_load_pools(FpModel *model);
+extern FpPoolQueue *fp_model_pool_queue(FpModel *model, FpPool *pool,
+										int pool_slots);
 
 /* runs: fp_model_add_run enters a queued run; start_run makes it running */
 extern FpRun *fp_model_run(FpModel *model, int64 run_id);

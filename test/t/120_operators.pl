@@ -201,6 +201,21 @@ is(task_value($run, 'rows', "rows_written || ' in ' || pages"), '24480 in 3', 'i
 $run = run_of('cleaning', logical_date => '2024-01-24');
 is(value($node, "SELECT string_agg(rows_written::text, ' ') FROM flow.task_run WHERE run_id = $run"), '0 0', 'once more there is nothing to do');
 
+# A table of one partition only, and gaps between partitions.
+define($node, q{
+CREATE TABLE lone (day date) PARTITION BY RANGE (day);
+CREATE TABLE lone_1 PARTITION OF lone FOR VALUES FROM ('2024-01-01') TO ('2024-01-02');
+CREATE TABLE gaps (day date) PARTITION BY RANGE (day);
+CREATE TABLE gaps_1 PARTITION OF gaps FOR VALUES FROM ('2024-01-01') TO ('2024-01-02');
+CREATE TABLE gaps_2 PARTITION OF gaps FOR VALUES FROM ('2024-01-05') TO ('2024-01-06');
+SELECT flow_create_dag('few', '@daily', start_date => '2024-01-01', is_paused => true);
+SELECT flow_add_retention('few', 'lone', 'lone', 'day', '7 days');
+SELECT flow_add_retention('few', 'gaps', 'gaps', 'day', '7 days');
+});
+$run = run_of('few', logical_date => '2024-01-24');
+is(value($node, q{SELECT count(*) FROM pg_inherits WHERE inhparent IN ('lone'::regclass, 'gaps'::regclass)}), '0',
+	'the last old partitions go, too');
+
 # ------------------------------------------------------------------------
 # Triggers
 
