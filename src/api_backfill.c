@@ -32,7 +32,7 @@
 #include "run_args.h"
 #include "run_planner.h"
 #include "shmem.h"
-#include "spi_commit.h"
+#include "spi_util.h"
 #include "wait.h"
 
 PG_FUNCTION_INFO_V1(flow_backfill);

@@ -27,6 +27,20 @@ static void reprocess(FpModel *model, const FpBackfillRunRow *row,
 					  int64 backfill_id);
 static List *failed_and_downstream(const FpRunRow *run);
 
+FpBackfill *
+fp_backfill_life_enter(FpModel *model, const FpBackfillRow *row)
+{
+	FpBackfill *backfill = fp_model_backfill(model, row->backfill_id, true);
+
+	backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
+	backfill->stop_on_failure = row->stop_on_failure;
+	backfill->ignore_depends_on_past = row->ignore_depends_on_past;
+	backfill->max_active_runs = row->max_active_runs;
+	backfill->priority = row->priority;
+	fp_backfill_life_read_window(backfill, row->run_window);
+	return backfill;
+}
+
 void
 fp_backfill_life_take(FpModel *model, int64 backfill_id)
 {
@@ -37,13 +51,7 @@ fp_backfill_life_take(FpModel *model, int64 backfill_id)
 	if (row == NULL || row->state != FP_BACKFILL_QUEUED ||
 		fp_model_backfill(model, backfill_id, false) != NULL)
 		return;
-	backfill = fp_model_backfill(model, backfill_id, true);
-	backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
-	backfill->stop_on_failure = row->stop_on_failure;
-	backfill->ignore_depends_on_past = row->ignore_depends_on_past;
-	backfill->max_active_runs = row->max_active_runs;
-	backfill->priority = row->priority;
-	fp_backfill_life_read_window(backfill, row->run_window);
+	backfill = fp_backfill_life_enter(model, row);
 	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
 								fp_clock_real());
 

@@ -8,6 +8,7 @@
 #ifndef FLOWPG_BACKFILL_LIFE_H
 #define FLOWPG_BACKFILL_LIFE_H
 
+#include "backfill_store.h"
 #include "model.h"
 
 /* what sessions ask for; too late, it does nothing */
@@ -15,6 +16,10 @@ extern void fp_backfill_life_take(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_pause(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_resume(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_cancel(FpModel *model, int64 backfill_id);
+
+/* enters a backfill, without its runs */
+extern FpBackfill *fp_backfill_life_enter(FpModel *model,
+										  const FpBackfillRow *row);
 
 /* ends a backfill whose runs have all ended */
 extern void fp_backfill_life_settle(FpModel *model, FpBackfill *backfill);

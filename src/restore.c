@@ -27,6 +27,17 @@
 #include "task_state.h"
 #include "version_store.h"
 
+/* The place of a run in its backfill. */
+typedef struct OrdinalEntry
+{
+	int64		run_id;			/* hash key */
+	int64		ordinal;
+} OrdinalEntry;
+
+static void restore_runs(FpModel *model, List *backfills, List *runs,
+						 List *adopted, FpTaskRunBatch *lost);
+static HTAB *restore_backfills(FpModel *model, List *backfills);
+static void look_at_all_dags(FpModel *model);
 static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 						List *adopted, FpTaskRunBatch *lost);
 static const FpAssignment *find_adopted(List *adopted, int64 run_id,
@@ -36,23 +47,94 @@ void
 fp_restore_model(FpModel *model, List *adopted)
 {
 	static bool is_first = true;
-	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
 	List	   *backfills = fp_backfill_store_unfinished();
 	List	   *runs = fp_run_store_unfinished();
-	HTAB	   *ordinals;
-	HASHCTL		control;
+	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
 	ListCell   *lc;
-	ListCell   *lr;
-	typedef struct OrdinalEntry
-	{
-		int64		run_id;
-		int64		ordinal;
-	} OrdinalEntry;
 
 	/* a scheduler that only begins anew has seen no crash */
 	if (is_first)
 		model->has_crashed = !fp_run_store_begin_instance();
 	is_first = false;
+
+	restore_runs(model, backfills, runs, adopted, lost);
+	if (lost->n > 0 && fp_guc_logs(LOG))
+		ereport(LOG,
+				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
+						lost->n)));
+	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
+								fp_clock_real());
+	fp_callbacks_restore(model, adopted);
+
+	/* what was being cancelled goes on to be; so do runs without a DAG */
+	foreach(lc, runs)
+	{
+		FpRunRow   *row = lfirst(lc);
+		FpRun	   *run = fp_model_run(model, row->run_id);
+
+		if (run == NULL)
+			continue;
+		if (row->is_cancelling && run->queue->backfill != NULL)
+			run->queue->backfill->is_cancelled = true;
+		if (row->is_cancelling)
+			fp_run_life_cancel(model, run, "cancelled");
+		else if (run->dag->row == NULL)
+			fp_run_life_cancel(model, run, "the DAG has been dropped");
+	}
+	foreach(lc, backfills)
+	{
+		FpBackfillRow *row = lfirst(lc);
+		FpBackfill *backfill = fp_model_backfill(model, row->backfill_id,
+												 false);
+
+		if (backfill != NULL)
+			fp_backfill_life_settle(model, backfill);
+	}
+	look_at_all_dags(model);
+}
+
+/* Enters backfills, and the runs with their places in them. */
+static void
+restore_runs(FpModel *model, List *backfills, List *runs, List *adopted,
+			 FpTaskRunBatch *lost)
+{
+	HTAB	   *ordinals = restore_backfills(model, backfills);
+	ListCell   *lc;
+	ListCell   *lb;
+
+	foreach(lc, runs)
+	{
+		FpRunRow   *row = lfirst(lc);
+		OrdinalEntry *entry = hash_search(ordinals, &row->run_id, HASH_FIND,
+										  NULL);
+		bool		is_queued = false;
+
+		/* those of a queued backfill come with its request */
+		foreach(lb, backfills)
+		{
+			FpBackfillRow *backfill = lfirst(lb);
+
+			is_queued |= backfill->backfill_id == row->backfill_id &&
+				backfill->state == FP_BACKFILL_QUEUED;
+		}
+		if (!is_queued)
+			restore_run(model, row, entry != NULL ? entry->ordinal : 0,
+						adopted, lost);
+	}
+	hash_destroy(ordinals);
+}
+
+/*
+ * Backfills under way; one that is still queued is taken up by its request.
+ * Returns the places of their runs, by run_id.
+ */
+static HTAB *
+restore_backfills(FpModel *model, List *backfills)
+{
+	HASHCTL		control;
+	HTAB	   *ordinals;
+	ListCell   *lc;
+	ListCell   *lr;
 
 	memset(&control, 0, sizeof(control));
 	control.keysize = sizeof(int64);
@@ -61,22 +143,14 @@ fp_restore_model(FpModel *model, List *adopted)
 	ordinals = hash_create("flowpg ordinals", 256, &control,
 						   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 
-	/* a backfill that is still queued is taken up by its request */
 	foreach(lc, backfills)
 	{
 		FpBackfillRow *row = lfirst(lc);
-		FpBackfill *backfill;
 
 		if (row->state == FP_BACKFILL_QUEUED)
 			continue;
-		backfill = fp_model_backfill(model, row->backfill_id, true);
-		backfill->dag_id = MemoryContextStrdup(model->context, row->dag_id);
-		backfill->is_paused = row->state == FP_BACKFILL_PAUSED;
-		backfill->stop_on_failure = row->stop_on_failure;
-		backfill->ignore_depends_on_past = row->ignore_depends_on_past;
-		backfill->max_active_runs = row->max_active_runs;
-		backfill->priority = row->priority;
-		fp_backfill_life_read_window(backfill, row->run_window);
+		fp_backfill_life_enter(model, row)->is_paused =
+			row->state == FP_BACKFILL_PAUSED;
 		foreach(lr, fp_run_store_of_backfill(row->backfill_id))
 		{
 			FpBackfillRunRow *run = lfirst(lr);
@@ -89,60 +163,20 @@ fp_restore_model(FpModel *model, List *adopted)
 			entry->ordinal = run->ordinal;
 		}
 	}
+	return ordinals;
+}
 
-	foreach(lc, runs)
+static void
+look_at_all_dags(FpModel *model)
+{
+	HASH_SEQ_STATUS scan;
+	FpDag	   *dag;
+
+	hash_seq_init(&scan, model->dags);
+	while ((dag = hash_seq_search(&scan)) != NULL)
 	{
-		FpRunRow   *row = lfirst(lc);
-		OrdinalEntry *entry = hash_search(ordinals, &row->run_id, HASH_FIND,
-										  NULL);
-
-		/* those of a queued backfill come with its request */
-		if (row->backfill_id != 0 &&
-			fp_model_backfill(model, row->backfill_id, false) == NULL)
-			continue;
-		restore_run(model, row, entry != NULL ? entry->ordinal : 0, adopted,
-					lost);
-	}
-	hash_destroy(ordinals);
-
-	if (lost->n > 0 && fp_guc_logs(LOG))
-		ereport(LOG,
-				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
-						lost->n)));
-	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
-								fp_clock_real());
-
-	fp_callbacks_restore(model, adopted);
-
-	foreach(lc, backfills)
-	{
-		FpBackfillRow *row = lfirst(lc);
-		FpBackfill *backfill = fp_model_backfill(model, row->backfill_id,
-												 false);
-
-		if (backfill != NULL)
-			fp_backfill_life_settle(model, backfill);
-	}
-
-	/* runs of DAGs that are no more */
-	foreach(lc, runs)
-	{
-		FpRun	   *run = fp_model_run(model,
-									   ((FpRunRow *) lfirst(lc))->run_id);
-
-		if (run != NULL && run->dag->row == NULL)
-			fp_run_life_cancel(model, run, "the DAG has been dropped");
-	}
-	{
-		HASH_SEQ_STATUS scan;
-		FpDag	   *dag;
-
-		hash_seq_init(&scan, model->dags);
-		while ((dag = hash_seq_search(&scan)) != NULL)
-		{
-			fp_model_set_next(model, dag, fp_clock_now());
-			fp_model_mark_dirty(model, dag);
-		}
+		fp_model_set_next(model, dag, fp_clock_now());
+		fp_model_mark_dirty(model, dag);
 	}
 }
 

@@ -454,10 +454,12 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 		fp_past_unpark(model, run);
 	}
 
+	if (!run->is_timed_out)
+		fp_run_store_note_cancelling(run->run_id);
 	run->is_cancelling = true;
 	strlcpy(run->cancel_message, message, sizeof(run->cancel_message));
 	previous = MemoryContextSwitchTo(model->context);
-	model->cancelling = lappend(model->cancelling, run);
+	model->cancelling = list_append_unique_ptr(model->cancelling, run);
 	MemoryContextSwitchTo(previous);
 
 	for (int i = 0; i < run->version->ntasks; i++)

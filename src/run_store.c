@@ -217,12 +217,25 @@ fp_run_store_start(int64 run_id, int version, TimestampTz at)
 }
 
 void
+fp_run_store_note_cancelling(int64 run_id)
+{
+	static FpStatement statement = {
+		"UPDATE flow.dag_run SET is_cancelling = true WHERE run_id = $1",
+		SPI_OK_UPDATE, 1, {INT8OID}
+	};
+	FpStoreArgs args = {0};
+
+	fp_store_args_add_id(&args, run_id);
+	fp_store_execute(&statement, &args, NULL, NULL);
+}
+
+void
 fp_run_store_end(int64 run_id, FpRunState state, const char *message,
 				 TimestampTz at)
 {
 	static FpStatement statement = {
-		"UPDATE flow.dag_run SET state = $2, message = $3, ended_at = $4 "
-		"WHERE run_id = $1",
+		"UPDATE flow.dag_run SET state = $2, message = $3, ended_at = $4, "
+		"is_cancelling = false WHERE run_id = $1",
 		SPI_OK_UPDATE, 4, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};
@@ -384,6 +397,7 @@ fp_run_store_read(const FpRow *row)
 	run->backfill_id = fp_row_int64(row, 10);
 	run->parent_run_id = fp_row_int64(row, 11);
 	run->started_at = fp_row_timestamptz(row, 12, DT_NOBEGIN);
+	run->is_cancelling = fp_row_bool(row, 13);
 	pfree(run_type);
 	pfree(state);
 	return run;

@@ -35,6 +35,7 @@ typedef struct FpRunRow
 	bool		has_conf;		/* conf is not an empty object */
 	int64		backfill_id;	/* 0: none */
 	int64		parent_run_id;	/* 0: none */
+	bool		is_cancelling;	/* running, and asked to stop */
 } FpRunRow;
 
 /*
@@ -87,6 +88,8 @@ extern List *fp_run_store_succeeded_since(const char *dag_id,
 
 /* scheduler: a run starts, ends, or goes back to the queue */
 extern void fp_run_store_start(int64 run_id, int version, TimestampTz at);
+/* a running run is to be cancelled: known also after a stop of the server */
+extern void fp_run_store_note_cancelling(int64 run_id);
 extern void fp_run_store_end(int64 run_id, FpRunState state,
 							 const char *message, TimestampTz at);
 extern void fp_run_store_requeue(int64 run_id, int64 backfill_id,
@@ -115,8 +118,8 @@ extern void fp_run_store_end_instance(void);
 	"r.run_id, r.dag_id, r.version, r.run_type, r.state, r.logical_date, " \
 	"r.data_interval_start, r.data_interval_end, " \
 	"r.conf OPERATOR(pg_catalog.<>) '{}', r.backfill_id, r.parent_run_id, " \
-	"r.started_at"
-#define FP_NUM_RUN_COLUMNS 12
+	"r.started_at, r.is_cancelling"
+#define FP_NUM_RUN_COLUMNS 13
 
 #define FP_STANDS_FOR_INTERVAL \
 	"(r.run_type = 'scheduled' OR r.run_type = 'backfill' " \

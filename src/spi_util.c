@@ -574,6 +574,21 @@ fp_spi_commit_transaction(void)
 }
 
 /*
+ * Only SPI sees to all that a procedure's COMMIT must: pinned portals, and the
+ * SPI state of a DO block or procedure that has called this one.
+ */
+void
+fp_spi_commit_procedure(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	SPI_commit();
+	SPI_finish();
+	MemoryContextSwitchTo(context);
+}
+
+/*
  * Hand the rows of the statement just run to the callback and close SPI.
  */
 static uint64

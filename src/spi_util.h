@@ -139,4 +139,12 @@ extern bool fp_spi_try(void (*work) (void *arg), void *arg);
 extern void fp_spi_begin_transaction(const char *activity);
 extern void fp_spi_commit_transaction(void);
 
+/*
+ * Commits the transaction in which a procedure was called, as its COMMIT
+ * would, and begins the next.  Only where the call's context is not atomic
+ * (CallContext), and outside an owner scope.  No snapshot is active
+ * afterwards; the current memory context is the same.
+ */
+extern void fp_spi_commit_procedure(void);
+
 #endif							/* FLOWPG_SPI_UTIL_H */

@@ -171,6 +171,7 @@ CREATE TABLE flow.dag_run (
     ended_at timestamptz,
     backfill_id bigint,
     parent_run_id bigint,
+    is_cancelling boolean NOT NULL DEFAULT false,
     message text,
     CONSTRAINT dag_run_pkey PRIMARY KEY (run_id)
 ) WITH (fillfactor = 80);
@@ -185,6 +186,7 @@ COMMENT ON TABLE flow.dag_run IS 'one row for each run of a DAG';
 COMMENT ON COLUMN flow.dag_run.version IS 'the definition that the run started with; NULL: not started';
 COMMENT ON COLUMN flow.dag_run.backfill_id IS 'the backfill that the run belongs to now';
 COMMENT ON COLUMN flow.dag_run.parent_run_id IS 'the run whose task asked for this one; NULL for a triggered run: its asis DAGs did';
+COMMENT ON COLUMN flow.dag_run.is_cancelling IS 'it is to be cancelled; its workers have been asked to stop';
 COMMENT ON COLUMN flow.dag_run.message IS 'why it failed or was cancelled: the first failed task and its error';
 
 CREATE TABLE flow.task_run (
