@@ -279,8 +279,13 @@ flow_advance(PG_FUNCTION_ARGS)
 				 errhint("Give a finite moment.")));
 
 	set_simulated_now(until);
-	fp_clock_publish(until);
-	fp_shmem_wake_scheduler(MyDatabaseId);
+	/* the launcher alone moves the time, so that it never goes back */
+	fp_wait_begin(&wait, NULL);
+	while (fp_clock_now() != until)
+	{
+		(void) fp_wait_again(&wait);
+		wait.pause = Min(wait.pause, 5);
+	}
 
 	/* while schedulers are off, nothing is going to happen */
 	if (!fp_enabled)

@@ -123,8 +123,8 @@ detach(int code, Datum arg)
 }
 
 /*
- * A value that has not changed since it was last read is not published
- * again: flow_advance() may have moved the time in between.
+ * Nobody else publishes, so the time that processes see never falls back to an
+ * older setting.
  */
 static void
 publish_simulated_now(bool at_start)
@@ -132,7 +132,10 @@ publish_simulated_now(bool at_start)
 	static TimestampTz published = DT_NOBEGIN;
 
 	if (at_start)
+	{
 		published = fp_simulated_now;
+		fp_clock_publish(published);
+	}
 	else if (published != fp_simulated_now)
 	{
 		published = fp_simulated_now;
