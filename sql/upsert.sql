@@ -172,9 +172,21 @@ SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{not
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{loaded_at}' $$);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{region}' $$);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{amount}', mode => 'append' $$);
+
+--
+-- replace
+--
+SELECT flow_add_upsert('u', 'replace', 'legacy.heap', 'lv0.no_key', key => '{order_id}', mode => 'replace',
+    replace_where => 'order_id > 10 OR no_key.amount = run.run_id -- and so on');
+SELECT stored('replace');
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', mode => 'replace' $$);
+SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => %L $$, w))
+FROM unnest(ARRAY['nothing = 1', 'amount', 'true); DROP TABLE lv0.orders; --', 'true) OR (', 'run.nothing', '']) AS w;
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => 'true', update_columns => '{amount}' $$);
+
 -- for later, and so far refused rather than ignored
 SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', %s $$, argument))
-FROM unnest(ARRAY['mode => ''replace''', 'incremental => true', 'parallel_pages => 2',
+FROM unnest(ARRAY['incremental => true', 'parallel_pages => 2',
     'lookback => ''1 hour''', 'delete_missing => true', 'create_partition => true',
     'on_row_error => ''keep''']) AS argument;
 
@@ -204,6 +216,10 @@ SET SESSION AUTHORIZATION regress_flow_loader;
 SELECT error_of(statement) FROM try;
 SELECT error_of($$SELECT flow_add_upsert('loader', 't', 'legacy.orders', 'lv0.orders',
     update_columns => '{amount,note}')$$);
+SET SESSION AUTHORIZATION regress_flow_upsert;
+GRANT UPDATE ON lv0.orders TO regress_flow_loader;
+SET SESSION AUTHORIZATION regress_flow_loader;
+SELECT error_of($$SELECT flow_add_upsert('loader', 't', 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => 'true')$$);
 DROP TABLE try;
 
 --
@@ -216,6 +232,7 @@ SELECT flow_add_upsert('u', 'later', 'SELECT * FROM legacy.later', 'lv0.later');
 SELECT error_of_upsert($$ 'SELECT FROM WHERE', 'lv0.later' $$);
 SELECT error_of_upsert($$ 'legacy.later', 'lv0.later', page_size => 0 $$);
 SELECT error_of_upsert($$ 'legacy.later', 'lv0.later', mode => 'replace' $$);
+SELECT flow_add_upsert('u', 'later', 'legacy.later', 'lv0.later', mode => 'replace', replace_where => 'later');
 RESET flowpg.check_definitions;
 
 SET client_min_messages = warning;

@@ -22,6 +22,7 @@
  *	  upsert_sql.c		the statements
  *	  upsert_exec.c		how they are planned and run
  *	  upsert_read.c		sources that no index can page
+ *	  upsert_replace.c	mode replace, which has one page
  *
  *-------------------------------------------------------------------------
  */
@@ -42,6 +43,7 @@
 #include "upsert.h"
 #include "upsert_exec.h"
 #include "upsert_read.h"
+#include "upsert_replace.h"
 #include "upsert_shape.h"
 #include "upsert_sql.h"
 
@@ -72,7 +74,10 @@ typedef struct UpsertRun
 
 static void prepare_run(UpsertRun *self, const FpUpsertDef *def,
 						const FpRunContext *run);
+static void prepare_pages(UpsertRun *self);
 static void run_nothing(UpsertRun *self, FpUpsertPageDone page_done,
+						void *arg);
+static void run_replace(UpsertRun *self, FpUpsertPageDone page_done,
 						void *arg);
 static bool run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
 static bool find_upper(UpsertRun *self);
@@ -122,7 +127,9 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 	error_context_stack = &callback;
 
 	prepare_run(&self, def, run);
-	if (self.end == NULL)
+	if (def->mode == FP_UPSERT_REPLACE)
+		run_replace(&self, page_done, arg);
+	else if (self.end == NULL)
 		run_nothing(&self, page_done, arg);
 	else
 	{
@@ -148,6 +155,17 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 
 	self->shape = fp_upsert_shape_make(def);
 	fp_upsert_exec_init(&self->exec, self->shape, run);
+	if (def->mode != FP_UPSERT_REPLACE)
+		prepare_pages(self);
+
+	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+}
+
+static void
+prepare_pages(UpsertRun *self)
+{
 	if (self->progress.position != NULL)
 		parse_position(self, self->progress.position);
 
@@ -159,8 +177,18 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 
 		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
+}
 
-	PopActiveSnapshot();
+/*
+ * All of mode replace is one page.
+ */
+static void
+run_replace(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+{
+	begin_transaction(self, self->page_context);
+	self->progress.rows_written += fp_upsert_replace(&self->exec, self->shape);
+	self->progress.pages++;
+	page_done(&self->progress, true /* is_last */ , arg);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
 }

@@ -75,6 +75,10 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 	shape = fp_upsert_shape_make(def);
 	fp_upsert_shape_check_rights(shape);
 
+	/* replaced rows are read once and in any order */
+	if (def->mode == FP_UPSERT_REPLACE)
+		return;
+
 	missing_index = fp_upsert_index_missing(shape);
 	if (missing_index != NULL)
 		ereport(WARNING,
@@ -172,15 +176,18 @@ check_values(const FpUpsertDef *def)
 				 errmsg("replace_where is given for an upsert in mode \"%s\"",
 						mode_names[def->mode]),
 				 errhint("It belongs to mode \"replace\".")));
+	if (def->replace_where == NULL && def->mode == FP_UPSERT_REPLACE)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("replace_where must be given for an upsert in mode \"replace\""),
+				 errhint("Give the condition of the target's rows that the source's take the place of; 'true' for all.")));
 	if (def->update_columns != NIL && def->mode != FP_UPSERT_UPSERT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("update_columns is given for an upsert in mode \"%s\"",
 						mode_names[def->mode]),
-				 errhint("It belongs to mode \"upsert\"; the others update no rows.")));
+				 errhint("It belongs to mode \"upsert\".")));
 
-	refuse_unsupported(def->mode == FP_UPSERT_REPLACE, "mode = 'replace'",
-					   "Use a sql task that deletes and inserts in one transaction.");
 	refuse_unsupported(def->is_incremental, "incremental = true",
 					   "Give a SELECT that chooses its rows by run.data_interval_start and run.data_interval_end as source.");
 	refuse_unsupported(def->parallel_pages > 1, "parallel_pages > 1",

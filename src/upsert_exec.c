@@ -180,14 +180,15 @@ fp_upsert_exec_run(FpUpsertExec *self, const FpUpsertSqlKey *key,
 
 uint64
 fp_upsert_exec_once(FpUpsertExec *self, const char *sql, char **lower,
-					FpUpsertPlanning planning)
+					FpUpsertPlanning planning, FpRowCallback callback,
+					void *arg)
 {
 	FpPlan	   *plan;
 	uint64		processed;
 
 	plan = fp_spi_prepare_user(sql, fp_user_sql_parser_setup, &self->setup,
 							   CURSOR_OPT_CUSTOM_PLAN);
-	processed = execute(self, plan, sql, lower, NULL, planning, NULL, NULL);
+	processed = execute(self, plan, sql, lower, NULL, planning, callback, arg);
 	fp_spi_free_user(plan);
 
 	return processed;

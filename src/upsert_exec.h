@@ -64,7 +64,8 @@ extern uint64 fp_upsert_exec_run(FpUpsertExec *self,
 
 /* the same for SQL that is used once */
 extern uint64 fp_upsert_exec_once(FpUpsertExec *self, const char *sql,
-								  char **lower, FpUpsertPlanning planning);
+								  char **lower, FpUpsertPlanning planning,
+								  FpRowCallback callback, void *arg);
 
 /*
  * The first row that a statement of the page order's columns returns, in the

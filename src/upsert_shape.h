@@ -59,6 +59,7 @@ typedef struct FpUpsertShape
 {
 	FpUpsertMode mode;
 	int			page_size;
+	const char *replace_where;	/* mode replace only */
 
 	/* the source: what may stand in FROM before an alias */
 	char	   *source;
@@ -70,6 +71,8 @@ typedef struct FpUpsertShape
 	/* the target */
 	char	   *target_name;	/* as the definition has it, for errors */
 	char	   *target;			/* as SQL */
+	char	   *target_alias;	/* its own name, by which replace_where may
+								 * qualify columns */
 	Oid			target_relid;
 	char		target_relkind;
 	bool		has_identity_always;	/* among the columns inserted */

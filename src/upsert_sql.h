@@ -61,4 +61,18 @@ extern char *fp_upsert_sql_spill(const FpUpsertShape *shape,
 extern char *fp_upsert_sql_spill_index(const FpUpsertShape *shape,
 									   const char *table);
 
+/* copies the whole source likewise, of each key the last in page order */
+extern char *fp_upsert_sql_collect(const FpUpsertShape *shape,
+								   const char *table);
+
+/*
+ * Mode replace, with the source so collected: deletes the target's rows that
+ * match replace_where and are not in the source; a SELECT, of one row with the
+ * number of rows written, that writes new and changed rows; a SELECT of a key
+ * that is in the source and in a row of the target that does not match.
+ */
+extern char *fp_upsert_sql_replace_delete(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_write(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_outside(const FpUpsertShape *shape);
+
 #endif							/* FLOWPG_UPSERT_SQL_H */
