@@ -120,7 +120,8 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	/*
 	 * Of the rows of one key the last in page order wins.  With `append` a
 	 * page cannot overrule an earlier one, so where rows of one key may lie
-	 * in several pages, those are taken from the last to the first.
+	 * in several pages, those are taken from the last to the first.  Not so
+	 * from run to run: what is incremental goes one way.
 	 */
 	foreach(lc, shape->order)
 	{
@@ -132,6 +133,7 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	shape->is_foreign_range = is_order_by_key &&
 		shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
+		!def->is_incremental &&
 		!shape->is_source_key_unique && !is_order_by_key;
 
 	if (shape->mode == FP_UPSERT_REPLACE)

@@ -35,6 +35,9 @@ typedef struct FpUpsertColumn
 	Oid			source_type;
 	Oid			source_collation;
 	bool		is_not_null;	/* a constraint of a plain table says so */
+	Oid			origin_relid;	/* the one table of the source whose column it
+								 * is, as it is; InvalidOid: none is known */
+	AttrNumber	origin_attnum;
 	FpUpsertOperators source_ops;	/* of columns of the page order only */
 
 	/* in the target */

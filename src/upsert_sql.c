@@ -96,6 +96,18 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			append_names(&buf, shape->order, "s.", direction(shape, true));
 			appendStringInfoString(&buf, " LIMIT 1");
 			break;
+		case FP_UPSERT_SQL_BEFORE:
+			appendStringInfoString(&buf, "SELECT ");
+			append_names(&buf, shape->order, "s.", "");
+			appendStringInfo(&buf, " FROM %s AS s WHERE ", shape->source);
+			append_nested(&buf, list_truncate(list_copy(shape->order),
+											  key->nequal),
+						  "s", 0, 1, false /* is_upward */ ,
+						  false /* is_included */ );
+			appendStringInfoString(&buf, " ORDER BY ");
+			append_names(&buf, shape->order, "s.", " DESC");
+			appendStringInfoString(&buf, " LIMIT 1");
+			break;
 		case FP_UPSERT_SQL_BOUND:
 			appendStringInfoString(&buf, "SELECT ");
 			append_names(&buf, shape->order, "s.", "");

@@ -18,6 +18,8 @@
 typedef enum FpUpsertStatement
 {
 	FP_UPSERT_SQL_END,			/* last row of the page order */
+	FP_UPSERT_SQL_BEFORE,		/* last row before the values of the first
+								 * nequal columns in $1..$nequal */
 	FP_UPSERT_SQL_BOUND,		/* last row of a full page; none: there is no
 								 * full page any more */
 	FP_UPSERT_SQL_LOOK,			/* one row where the page differs from the
@@ -34,7 +36,8 @@ typedef struct FpUpsertSqlKey
 	FpUpsertStatement statement;
 	bool		has_lower;
 	int			nequal;			/* leading columns that are equal in all rows
-								 * looked for; fewer than all */
+								 * looked for; fewer than all.  Of BEFORE:
+								 * leading columns that are compared */
 } FpUpsertSqlKey;
 
 extern char *fp_upsert_sql(const FpUpsertShape *shape,
