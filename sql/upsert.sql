@@ -172,10 +172,61 @@ SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{not
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{loaded_at}' $$);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{region}' $$);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', update_columns => '{amount}', mode => 'append' $$);
+
+--
+-- replace
+--
+SELECT flow_add_upsert('u', 'replace', 'legacy.heap', 'lv0.no_key', key => '{order_id}', mode => 'replace',
+    replace_where => 'order_id > 10 OR no_key.amount = run.run_id -- and so on');
+SELECT stored('replace');
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', mode => 'replace' $$);
+SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => %L $$, w))
+FROM unnest(ARRAY['nothing = 1', 'amount', 'true); DROP TABLE lv0.orders; --', 'true) OR (', 'run.nothing', '']) AS w;
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => 'true', update_columns => '{amount}' $$);
+
+
+--
+-- incremental: whose rows that commit late can be recognized, and whose not
+--
+CREATE TABLE legacy.numbered (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, other serial, plain int NOT NULL,
+    at timestamptz NOT NULL, local timestamp NOT NULL, day date NOT NULL, code text NOT NULL);
+CREATE INDEX ON legacy.numbered (at, id);
+CREATE VIEW legacy.numbered_view AS SELECT * FROM legacy.numbered WHERE plain > 0;
+CREATE MATERIALIZED VIEW legacy.numbered_copy AS SELECT * FROM legacy.numbered;
+CREATE TABLE lv0.numbered (id int PRIMARY KEY, other int, plain int, at timestamptz, local timestamp, day date, code text);
+SET client_min_messages = error;
+SELECT page_by, error_of_upsert(format($$ 'legacy.numbered', 'lv0.numbered', incremental => true, page_by => '{%s}' $$, page_by))
+FROM unnest('{id,other,plain,at,local,day,code}'::text[]) AS page_by;
+SELECT page_by, error_of_upsert(format($$ 'legacy.numbered', 'lv0.numbered', incremental => true, page_by => '{%s}', lookback => '1 day' $$, page_by))
+FROM unnest('{plain,code}'::text[]) AS page_by;
+SELECT source, error_of_upsert(format($$ %L, 'lv0.numbered', incremental => true, page_by => '{at}' $$, source))
+FROM unnest(ARRAY['legacy.numbered_view', 'SELECT id, at FROM legacy.numbered WHERE plain > 1', 'legacy.numbered_copy',
+    'SELECT id, max(at) AS at FROM legacy.numbered GROUP BY id', 'SELECT id, at + interval ''1 h'' AS at FROM legacy.numbered',
+    'SELECT a.* FROM legacy.numbered a JOIN legacy.numbered b USING (id)', 'SELECT 1 AS id, now() AS at']) AS source;
+ALTER TABLE legacy.numbered ALTER id SET CACHE 5, ALTER id SET CYCLE;
+SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', incremental => true $$);
+ALTER TABLE legacy.numbered ALTER id SET CACHE 1;
+SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', incremental => true $$);
+SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', lookback => '1 hour' $$);
+SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', incremental => true, mode => 'replace', replace_where => 'true' $$);
+RESET client_min_messages;
+-- positions
+SELECT flow_add_upsert('u', 'position', 'legacy.numbered', 'lv0.numbered', page_by => '{at}', incremental => true);
+SELECT flow_get_position('u', 'position');
+SELECT flow_set_position('u', 'position', '{"at": "2024-01-31 00:00:00+00", "id": 5}');
+SELECT flow_get_position('u', 'position');
+SELECT flow_add_upsert('u', 'position', 'legacy.numbered', 'lv0.numbered', page_by => '{at}', incremental => true, page_size => 5);
+SELECT flow_get_position('u', 'position');
+SELECT flow_set_position('u', 'position', NULL);
+SELECT flow_get_position('u', 'position');
+SELECT error_of(format('SELECT flow_set_position(%s)', a))
+FROM unnest(ARRAY['NULL, ''t'', NULL', '''u'', NULL, NULL', '''no'', ''t'', NULL', '''u'', ''no'', NULL', '''u'', ''table'', NULL',
+    '''u'', ''position'', ''[]''', '''u'', ''position'', ''{}''', '''u'', ''position'', ''{"at": null}''', '''u'', ''position'', ''5''']) AS a;
+SELECT error_of($$SELECT flow_get_position('u', 'table')$$);
+
 -- for later, and so far refused rather than ignored
 SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', %s $$, argument))
-FROM unnest(ARRAY['mode => ''replace''', 'incremental => true', 'parallel_pages => 2',
-    'lookback => ''1 hour''', 'delete_missing => true', 'create_partition => true',
+FROM unnest(ARRAY['parallel_pages => 2', 'delete_missing => true', 'create_partition => true',
     'on_row_error => ''keep''']) AS argument;
 
 --
@@ -204,6 +255,10 @@ SET SESSION AUTHORIZATION regress_flow_loader;
 SELECT error_of(statement) FROM try;
 SELECT error_of($$SELECT flow_add_upsert('loader', 't', 'legacy.orders', 'lv0.orders',
     update_columns => '{amount,note}')$$);
+SET SESSION AUTHORIZATION regress_flow_upsert;
+GRANT UPDATE ON lv0.orders TO regress_flow_loader;
+SET SESSION AUTHORIZATION regress_flow_loader;
+SELECT error_of($$SELECT flow_add_upsert('loader', 't', 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => 'true')$$);
 DROP TABLE try;
 
 --
@@ -216,6 +271,7 @@ SELECT flow_add_upsert('u', 'later', 'SELECT * FROM legacy.later', 'lv0.later');
 SELECT error_of_upsert($$ 'SELECT FROM WHERE', 'lv0.later' $$);
 SELECT error_of_upsert($$ 'legacy.later', 'lv0.later', page_size => 0 $$);
 SELECT error_of_upsert($$ 'legacy.later', 'lv0.later', mode => 'replace' $$);
+SELECT flow_add_upsert('u', 'later', 'legacy.later', 'lv0.later', mode => 'replace', replace_where => 'later');
 RESET flowpg.check_definitions;
 
 SET client_min_messages = warning;

@@ -109,6 +109,7 @@ fp_store_args_add_array(FpStoreArgs *args, Datum *elements, int n, Oid type)
 									TYPALIGN_INT);
 			break;
 		case INT4OID:
+		case OIDOID:
 			array = construct_array(elements, n, type, sizeof(int32), true,
 									TYPALIGN_INT);
 			break;

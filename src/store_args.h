@@ -42,7 +42,7 @@ extern void fp_store_args_add_interval(FpStoreArgs *args,
 									   const Interval *value);
 /* a List of char *; NIL is an empty array */
 extern void fp_store_args_add_texts(FpStoreArgs *args, List *values);
-/* an array of text, integer, bigint or timestamptz, none of them NULL */
+/* an array of text, integer, oid, bigint or timestamptz, none of them NULL */
 extern void fp_store_args_add_array(FpStoreArgs *args, Datum *elements,
 									int n, Oid type);
 

@@ -386,7 +386,8 @@ fp_task_run_store_clear(int64 run_id, List *task_ids)
 		"UPDATE flow.task_run SET state = NULL, started_at = NULL, "
 		"ended_at = NULL, rows_written = 0, pages = 0, result = NULL, "
 		"message = NULL, sqlstate = NULL, worker_pid = NULL, retry_at = NULL, "
-		"failures = 0, crashes = 0, position = NULL "
+		"failures = 0, crashes = 0, "
+		"position = CASE WHEN position ? 'start' THEN position - 'last' END "
 		"WHERE run_id = $1 AND state IS NOT NULL "
 		"AND ($2 IS NULL OR task_id = ANY ($2))",
 		SPI_OK_UPDATE, 2, {INT8OID, TEXTARRAYOID}

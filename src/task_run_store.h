@@ -112,7 +112,8 @@ extern bool fp_task_run_store_fail_lost(int64 run_id, const char *task_id,
 
 /*
  * Clears task runs of a finished run, to run again: all, or those that
- * failed and what follows them (task_ids: a List of char *; NIL: all).
+ * failed and what follows them (task_ids: a List of char *; NIL: all).  An
+ * incremental upsert keeps what its pages began and ended with.
  * Returns how many.
  */
 extern int64 fp_task_run_store_clear(int64 run_id, List *task_ids);

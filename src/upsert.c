@@ -22,6 +22,8 @@
  *	  upsert_sql.c		the statements
  *	  upsert_exec.c		how they are planned and run
  *	  upsert_read.c		sources that no index can page
+ *	  upsert_late.c		how far incremental positions may move
+ *	  upsert_replace.c	mode replace, which has one page
  *
  *-------------------------------------------------------------------------
  */
@@ -29,8 +31,10 @@
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
+#include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -38,10 +42,15 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#include "clock.h"
+#include "jsonb_util.h"
+#include "position_store.h"
 #include "spi_util.h"
 #include "upsert.h"
 #include "upsert_exec.h"
+#include "upsert_late.h"
 #include "upsert_read.h"
+#include "upsert_replace.h"
 #include "upsert_shape.h"
 #include "upsert_sql.h"
 
@@ -63,6 +72,14 @@ typedef struct UpsertRun
 	char	  **upper;			/* the row that the page under way ends with;
 								 * NULL: not known yet */
 
+	/* incremental only */
+	bool		is_incremental;
+	const char *lookback;
+	char	   *start;			/* flow.position when the run began, as text;
+								 * NULL: there was none */
+	FpUpsertPlace from;			/* what it says; NULL: the beginning */
+	char	   *next;			/* flow.position when the run ends */
+
 	int			nequal;			/* columns on which the last page's bounds
 								 * agreed */
 	bool		is_spilled;
@@ -72,7 +89,16 @@ typedef struct UpsertRun
 
 static void prepare_run(UpsertRun *self, const FpUpsertDef *def,
 						const FpRunContext *run);
+static void prepare_pages(UpsertRun *self);
+static void prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
+								const FpRunContext *run);
+static void begin_interval(UpsertRun *self);
+static void find_first(UpsertRun *self);
+static void record_end(UpsertRun *self);
+static void lock_task(UpsertRun *self, bool is_session);
 static void run_nothing(UpsertRun *self, FpUpsertPageDone page_done,
+						void *arg);
+static void run_replace(UpsertRun *self, FpUpsertPageDone page_done,
 						void *arg);
 static bool run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
 static bool find_upper(UpsertRun *self);
@@ -122,7 +148,9 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 	error_context_stack = &callback;
 
 	prepare_run(&self, def, run);
-	if (self.end == NULL)
+	if (def->mode == FP_UPSERT_REPLACE)
+		run_replace(&self, page_done, arg);
+	else if (self.end == NULL)
 		run_nothing(&self, page_done, arg);
 	else
 	{
@@ -143,14 +171,31 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 static void
 prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 {
+	if (def->is_incremental)
+		prepare_incremental(self, def, run);
+
 	begin_transaction(self, self->context);
 	PushActiveSnapshot(GetTransactionSnapshot());
 
-	self->shape = fp_upsert_shape_make(def);
-	fp_upsert_exec_init(&self->exec, self->shape, run);
-	if (self->progress.position != NULL)
-		parse_position(self, self->progress.position);
+	if (self->shape == NULL)
+	{
+		self->shape = fp_upsert_shape_make(def);
+		fp_upsert_exec_init(&self->exec, self->shape, run);
+		if (self->progress.position != NULL)
+			parse_position(self, self->progress.position);
+	}
+	if (def->mode != FP_UPSERT_REPLACE &&
+		(self->end != NULL || !self->is_incremental))
+		prepare_pages(self);
 
+	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+}
+
+static void
+prepare_pages(UpsertRun *self)
+{
 	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape,
 											self->last);
 	if (self->end == NULL)
@@ -159,8 +204,136 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 
 		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
+}
+
+/*
+ * Begin an incremental run, or take it up where it was.
+ *
+ * Runs of one task share its position and must not overlap: one that has read
+ * a row before it was changed could write it after the other has written the
+ * change, which nobody would read again.  So a run waits here for the one
+ * before it, as long as that takes (or as the owner's lock_timeout says).
+ *
+ * In a transaction of its own, so that pages, and a copy of the source, are
+ * read under later snapshots even where the owner's transactions have but one.
+ */
+static void
+prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
+					const FpRunContext *run)
+{
+	self->is_incremental = true;
+	self->lookback = def->lookback;
+	self->exec.run = run;
+
+	begin_transaction(self, self->context);
+	lock_task(self, true /* is_session */ );
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	self->shape = fp_upsert_shape_make(def);
+	fp_upsert_exec_init(&self->exec, self->shape, run);
+	fp_upsert_late_check(self->shape, def->lookback);
+	if (self->progress.position != NULL)
+		parse_position(self, self->progress.position);
+	if (self->end == NULL)
+		begin_interval(self);
+	if (self->last == NULL && self->from != NULL)
+		find_first(self);
+
+	/* where nothing has come there is nothing to read */
+	if (self->end != NULL && self->last != NULL &&
+		count_equal(self, self->last, self->end) == self->exec.norder)
+		self->end = NULL;
 
 	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+}
+
+/*
+ * Fix what the run reads, and what the position will be when it has done so.
+ */
+static void
+begin_interval(UpsertRun *self)
+{
+	const FpRunContext *run = self->exec.run;
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
+	FpUpsertReached *reached;
+
+	self->start = fp_position_store_get(run->dag_id, run->task_id);
+	reached = fp_upsert_late_parse(self->shape, self->start);
+	/* what a candidate waited for is there now, and must still be read */
+	self->from = reached->last;
+	fp_upsert_late_adopt(self->shape, reached);
+
+	self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+	if (self->end != NULL)
+		fp_upsert_late_advance(&self->exec, reached, self->end,
+							   self->lookback);
+	self->next = fp_upsert_late_text(self->shape, reached);
+}
+
+/*
+ * The last row that is not to be read, from the place that the run begins at.
+ */
+static void
+find_first(UpsertRun *self)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_BEFORE, true, 0};
+
+	while (key.nequal < self->exec.norder && self->from[key.nequal] != NULL)
+		key.nequal++;
+	if (key.nequal == self->exec.norder)
+		self->last = copy_bound(self, self->from, self->last_context);
+	else
+		self->last = fp_upsert_exec_find(&self->exec, &key, self->from, NULL);
+}
+
+/*
+ * In the transaction that ends the run: its position is the task's, unless
+ * that has been set meanwhile, or moved by a later run: a run that is done
+ * again reads its own rows again and moves nothing.
+ */
+static void
+record_end(UpsertRun *self)
+{
+	const FpRunContext *run = self->exec.run;
+
+	if (self->is_incremental)
+		(void) fp_position_store_advance(run->dag_id, run->task_id,
+										 self->start, self->next,
+										 fp_clock_real());
+}
+
+/*
+ * The lock that keeps runs of one task apart: for the attempt, till the
+ * session is given back as new (fp_user_sql_reset_session), and for each
+ * transaction, should a trigger of the user's have called
+ * pg_advisory_unlock_all().  Nobody else uses its fourth field so.
+ */
+static void
+lock_task(UpsertRun *self, bool is_session)
+{
+	const FpRunContext *run = self->exec.run;
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId,
+						 hash_bytes((const unsigned char *) run->dag_id,
+									strlen(run->dag_id)),
+						 hash_bytes((const unsigned char *) run->task_id,
+									strlen(run->task_id)), 3);
+	(void) LockAcquire(&tag, ExclusiveLock, is_session, false);
+}
+
+/*
+ * All of mode replace is one page.
+ */
+static void
+run_replace(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+{
+	begin_transaction(self, self->page_context);
+	self->progress.rows_written += fp_upsert_replace(&self->exec, self->shape);
+	self->progress.pages++;
+	page_done(&self->progress, true /* is_last */ , arg);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
 }
@@ -172,9 +345,12 @@ static void
 run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 {
 	begin_transaction(self, self->page_context);
+	if (self->is_incremental)
+		lock_task(self, false /* is_session */ );
 	if (self->is_spilled)
 		fp_upsert_read_end(&self->exec);
 	page_done(&self->progress, true /* is_last */ , arg);
+	record_end(self);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
 }
@@ -190,6 +366,8 @@ run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 
 	CHECK_FOR_INTERRUPTS();
 	begin_transaction(self, self->page_context);
+	if (self->is_incremental)
+		lock_task(self, false /* is_session */ );
 
 	is_last = find_upper(self);
 	rows = write_page(self);
@@ -201,6 +379,8 @@ run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 	if (is_last && self->is_spilled)
 		fp_upsert_read_end(&self->exec);
 	page_done(&self->progress, is_last, arg);
+	if (is_last)
+		record_end(self);
 
 	fp_spi_commit_transaction();
 
@@ -376,7 +556,9 @@ count_equal(UpsertRun *self, char **a, char **b)
 
 /*
  * The position as jsonb text, in the current context: the last row that was
- * read and the last row to be read.
+ * read and the last row to be read.  With an incremental upsert also where it
+ * began and what it will have reached: a run that is cleared loses "last"
+ * alone, and so reads the same rows again.
  */
 static char *
 make_position(UpsertRun *self, char **last)
@@ -388,6 +570,12 @@ make_position(UpsertRun *self, char **last)
 	append_bound(&buf, self, last);
 	appendStringInfoString(&buf, ", \"end\": ");
 	append_bound(&buf, self, self->end);
+	if (self->is_incremental)
+		appendStringInfo(&buf, ", \"start\": %s, \"from\": %s, \"next\": %s",
+						 self->start == NULL ? "null" : self->start,
+						 self->from == NULL ? "null" :
+						 fp_upsert_late_place_text(self->shape, self->from),
+						 self->next);
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }
@@ -412,10 +600,24 @@ static void
 parse_position(UpsertRun *self, const char *position)
 {
 	Jsonb	   *jsonb;
+	JsonbValue *value;
 
 	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											   CStringGetDatum(position)));
-	self->last = parse_bound(self, jsonb, "last");
+	if (self->is_incremental)
+	{
+		if (fp_jsonb_get(jsonb, "next") == NULL)
+			return;
+		self->next = fp_jsonb_text(fp_jsonb_get(jsonb, "next"));
+		if (fp_jsonb_get(jsonb, "start")->type != jbvNull)
+			self->start = fp_jsonb_text(fp_jsonb_get(jsonb, "start"));
+		value = fp_jsonb_get(jsonb, "from");
+		if (value->type != jbvNull)
+			self->from = fp_upsert_late_place_parse(self->shape,
+													JsonbValueToJsonb(value));
+	}
+	if (fp_jsonb_get(jsonb, "last") != NULL)
+		self->last = parse_bound(self, jsonb, "last");
 	self->end = parse_bound(self, jsonb, "end");
 }
 

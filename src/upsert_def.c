@@ -19,7 +19,9 @@
 
 #include "jsonb_util.h"
 #include "upsert.h"
+#include "upsert_exec.h"
 #include "upsert_index.h"
+#include "upsert_late.h"
 #include "upsert_shape.h"
 #include "user_sql.h"
 
@@ -74,6 +76,12 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 
 	shape = fp_upsert_shape_make(def);
 	fp_upsert_shape_check_rights(shape);
+	if (def->is_incremental)
+		fp_upsert_late_check(shape, def->lookback);
+
+	/* replaced rows are read once and in any order */
+	if (def->mode == FP_UPSERT_REPLACE)
+		return;
 
 	missing_index = fp_upsert_index_missing(shape);
 	if (missing_index != NULL)
@@ -172,21 +180,32 @@ check_values(const FpUpsertDef *def)
 				 errmsg("replace_where is given for an upsert in mode \"%s\"",
 						mode_names[def->mode]),
 				 errhint("It belongs to mode \"replace\".")));
+	if (def->replace_where == NULL && def->mode == FP_UPSERT_REPLACE)
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("replace_where must be given for an upsert in mode \"replace\""),
+				 errhint("Give the condition of the target's rows that the source's take the place of; 'true' for all.")));
 	if (def->update_columns != NIL && def->mode != FP_UPSERT_UPSERT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("update_columns is given for an upsert in mode \"%s\"",
 						mode_names[def->mode]),
-				 errhint("It belongs to mode \"upsert\"; the others update no rows.")));
+				 errhint("It belongs to mode \"upsert\".")));
 
-	refuse_unsupported(def->mode == FP_UPSERT_REPLACE, "mode = 'replace'",
-					   "Use a sql task that deletes and inserts in one transaction.");
-	refuse_unsupported(def->is_incremental, "incremental = true",
-					   "Give a SELECT that chooses its rows by run.data_interval_start and run.data_interval_end as source.");
+	if (def->is_incremental && def->mode == FP_UPSERT_REPLACE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("an upsert in mode \"replace\" cannot be incremental"),
+				 errdetail("What a run does not read again would be removed."),
+				 errhint("Use mode \"upsert\" or \"append\".")));
+	if (def->lookback != NULL && !def->is_incremental)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("lookback is given for an upsert that is not incremental"),
+				 errhint("It belongs to incremental => true.")));
+
 	refuse_unsupported(def->parallel_pages > 1, "parallel_pages > 1",
 					   "Use parallel_pages = 1, and tasks of their own for parts of the source.");
-	refuse_unsupported(def->lookback != NULL, "lookback",
-					   "Give a SELECT that begins so much before run.data_interval_start as source.");
 	refuse_unsupported(def->delete_missing, "delete_missing = true",
 					   "Use a sql task that deletes what the source does not have.");
 	refuse_unsupported(def->create_partition, "create_partition = true",

@@ -180,14 +180,15 @@ fp_upsert_exec_run(FpUpsertExec *self, const FpUpsertSqlKey *key,
 
 uint64
 fp_upsert_exec_once(FpUpsertExec *self, const char *sql, char **lower,
-					FpUpsertPlanning planning)
+					FpUpsertPlanning planning, FpRowCallback callback,
+					void *arg)
 {
 	FpPlan	   *plan;
 	uint64		processed;
 
 	plan = fp_spi_prepare_user(sql, fp_user_sql_parser_setup, &self->setup,
 							   CURSOR_OPT_CUSTOM_PLAN);
-	processed = execute(self, plan, sql, lower, NULL, planning, NULL, NULL);
+	processed = execute(self, plan, sql, lower, NULL, planning, callback, arg);
 	fp_spi_free_user(plan);
 
 	return processed;
@@ -199,7 +200,6 @@ fp_upsert_exec_find(FpUpsertExec *self, const FpUpsertSqlKey *key,
 {
 	FirstRow	row = {self->norder, NULL};
 	char	  **bound;
-	int			nest_level;
 
 	(void) fp_upsert_exec_run(self, key, lower, upper, FP_UPSERT_PLAN_READ,
 							  keep_first_row, &row);
@@ -207,18 +207,38 @@ fp_upsert_exec_find(FpUpsertExec *self, const FpUpsertSqlKey *key,
 		return NULL;
 
 	bound = palloc(self->norder * sizeof(char *));
-	nest_level = begin_settings(text_settings);
 	for (int i = 0; i < self->norder; i++)
-	{
-		Oid			output;
-		bool		is_varlena;
-
-		getTypeOutputInfo(self->setup.types[i], &output, &is_varlena);
-		bound[i] = OidOutputFunctionCall(output, row.values[i]);
-	}
-	fp_upsert_exec_end_settings(nest_level);
-
+		bound[i] = fp_upsert_exec_format(self, i, row.values[i]);
 	return bound;
+}
+
+Datum
+fp_upsert_exec_parse(FpUpsertExec *self, int column, const char *text)
+{
+	int			nest_level = begin_settings(text_settings);
+	Oid			input;
+	Oid			io_param;
+	Datum		value;
+
+	getTypeInputInfo(self->setup.types[column], &input, &io_param);
+	value = OidInputFunctionCall(input, unconstify(char *, text), io_param,
+								 -1);
+	fp_upsert_exec_end_settings(nest_level);
+	return value;
+}
+
+char *
+fp_upsert_exec_format(FpUpsertExec *self, int column, Datum value)
+{
+	int			nest_level = begin_settings(text_settings);
+	Oid			output;
+	bool		is_varlena;
+	char	   *text;
+
+	getTypeOutputInfo(self->setup.types[column], &output, &is_varlena);
+	text = OidOutputFunctionCall(output, value);
+	fp_upsert_exec_end_settings(nest_level);
+	return text;
 }
 
 int
@@ -346,23 +366,18 @@ without_statement(const char *context, const char *sql)
 static void
 set_bound(FpUpsertExec *self, ParamListInfo params, int first, char **bound)
 {
-	int			nest_level;
-
 	if (bound == NULL)
 		return;
 
-	nest_level = begin_settings(text_settings);
 	for (int i = 0; i < self->norder; i++)
 	{
 		ParamExternData *param = &params->params[first + i];
-		Oid			input;
-		Oid			io_param;
 
-		getTypeInputInfo(param->ptype, &input, &io_param);
-		param->value = OidInputFunctionCall(input, bound[i], io_param, -1);
+		if (bound[i] == NULL)
+			continue;
+		param->value = fp_upsert_exec_parse(self, i, bound[i]);
 		param->isnull = false;
 	}
-	fp_upsert_exec_end_settings(nest_level);
 }
 
 /*

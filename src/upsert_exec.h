@@ -53,7 +53,8 @@ extern void fp_upsert_exec_free(FpUpsertExec *self);
 
 /*
  * Run a statement, prepared at its first use.  lower and upper are the page's
- * bounds; NULL where the statement has none.  Returns the number of rows
+ * bounds; NULL where the statement has none, and so may values be that it does
+ * not use.  Returns the number of rows
  * processed.
  */
 extern uint64 fp_upsert_exec_run(FpUpsertExec *self,
@@ -64,7 +65,8 @@ extern uint64 fp_upsert_exec_run(FpUpsertExec *self,
 
 /* the same for SQL that is used once */
 extern uint64 fp_upsert_exec_once(FpUpsertExec *self, const char *sql,
-								  char **lower, FpUpsertPlanning planning);
+								  char **lower, FpUpsertPlanning planning,
+								  FpRowCallback callback, void *arg);
 
 /*
  * The first row that a statement of the page order's columns returns, in the
@@ -73,6 +75,15 @@ extern uint64 fp_upsert_exec_once(FpUpsertExec *self, const char *sql,
 extern char **fp_upsert_exec_find(FpUpsertExec *self,
 								  const FpUpsertSqlKey *key,
 								  char **lower, char **upper);
+
+/*
+ * A value of a column of the page order from the text of a bound, and back, in
+ * the current context.
+ */
+extern Datum fp_upsert_exec_parse(FpUpsertExec *self, int column,
+								  const char *text);
+extern char *fp_upsert_exec_format(FpUpsertExec *self, int column,
+								   Datum value);
 
 /* settings until the second is called, or until the transaction is aborted */
 extern int	fp_upsert_exec_begin_settings(FpUpsertPlanning planning);

@@ -110,6 +110,8 @@ fp_upsert_index_learn_source(FpUpsertShape *shape, Query *query)
 										 foreach_current_index(lc) + 1);
 		HeapTuple	tuple;
 
+		column->origin_relid = origin.relid;
+		column->origin_attnum = origin.attnum;
 		if (OidIsValid(origin.relid))
 		{
 			tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(origin.relid),

@@ -36,6 +36,12 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 	char	  **end;
 	uint64		processed;
 
+	if (def->mode == FP_UPSERT_REPLACE || def->is_incremental)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot try an upsert that replaces rows or keeps a position"),
+				 errhint("Trigger a run of the DAG instead.")));
+
 	*rows_written = 0;
 	fp_upsert_exec_init(&exec, shape, run);
 	refuse_nulls(&exec);
@@ -69,7 +75,7 @@ refuse_nulls(FpUpsertExec *exec)
 		if (!column->is_not_null &&
 			fp_upsert_exec_once(exec,
 								fp_upsert_sql_find_null(exec->shape, column),
-								NULL, FP_UPSERT_PLAN_FREELY) > 0)
+								NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL) > 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("column \"%s\" of the source of the upsert into \"%s\" contains a null value",

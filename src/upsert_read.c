@@ -96,6 +96,25 @@ fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 	return is_spilled;
 }
 
+/*
+ * The copy is counted, for what is joined with it is planned freely.
+ */
+void
+fp_upsert_read_all(FpUpsertExec *exec, FpUpsertShape *shape)
+{
+	refuse_nulls(exec);
+	fp_upsert_read_end(exec);
+	(void) fp_upsert_exec_once(exec,
+							   fp_upsert_sql_collect(shape, SPILL_TABLE),
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+	(void) fp_upsert_exec_once(exec, "ANALYZE " SPILL_TABLE, NULL,
+							   FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+
+	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
+}
+
 void
 fp_upsert_read_end(FpUpsertExec *exec)
 {
@@ -103,7 +122,7 @@ fp_upsert_read_end(FpUpsertExec *exec)
 
 	if (OidIsValid(RangeVarGetRelid(table, NoLock, true /* missing_ok */ )))
 		(void) fp_upsert_exec_once(exec, "DROP TABLE " SPILL_TABLE, NULL,
-								   FP_UPSERT_PLAN_FREELY);
+								   FP_UPSERT_PLAN_FREELY, NULL, NULL);
 }
 
 /*
@@ -345,11 +364,11 @@ spill_source(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 	(void) fp_upsert_exec_once(exec,
 							   fp_upsert_sql_spill(shape, SPILL_TABLE,
 												   lower != NULL),
-							   lower, FP_UPSERT_PLAN_FREELY);
+							   lower, FP_UPSERT_PLAN_FREELY, NULL, NULL);
 	CommandCounterIncrement();
 	(void) fp_upsert_exec_once(exec,
 							   fp_upsert_sql_spill_index(shape, SPILL_TABLE),
-							   NULL, FP_UPSERT_PLAN_FREELY);
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
 	CommandCounterIncrement();
 
 	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
@@ -372,7 +391,8 @@ refuse_nulls(FpUpsertExec *exec)
 			continue;
 
 		sql = fp_upsert_sql_find_null(exec->shape, column);
-		if (fp_upsert_exec_once(exec, sql, NULL, FP_UPSERT_PLAN_FREELY) > 0)
+		if (fp_upsert_exec_once(exec, sql, NULL, FP_UPSERT_PLAN_FREELY,
+								NULL, NULL) > 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("column \"%s\" of the source of the upsert into \"%s\" contains a null value",

@@ -20,6 +20,12 @@
 extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
 								 char **last);
 
+/*
+ * Copies the whole source into that table, of each key the last row in page
+ * order, and makes the shape read from it.
+ */
+extern void fp_upsert_read_all(FpUpsertExec *exec, FpUpsertShape *shape);
+
 /* drops that table, if it is there */
 extern void fp_upsert_read_end(FpUpsertExec *exec);
 

@@ -73,6 +73,7 @@ static List *primary_key_names(FpUpsertShape *shape, Relation target);
 static List *look_up_order(FpUpsertShape *shape, const FpUpsertDef *def);
 static void choose_written(FpUpsertShape *shape, const FpUpsertDef *def,
 						   Relation target);
+static void learn_replaced(FpUpsertShape *shape, const FpUpsertDef *def);
 static FpUpsertColumn *find_column(const FpUpsertShape *shape,
 								   const char *name);
 static void set_operators(FpUpsertOperators *ops, const char *column,
@@ -119,7 +120,8 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	/*
 	 * Of the rows of one key the last in page order wins.  With `append` a
 	 * page cannot overrule an earlier one, so where rows of one key may lie
-	 * in several pages, those are taken from the last to the first.
+	 * in several pages, those are taken from the last to the first.  Not so
+	 * from run to run: what is incremental goes one way.
 	 */
 	foreach(lc, shape->order)
 	{
@@ -131,7 +133,11 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	shape->is_foreign_range = is_order_by_key &&
 		shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
+		!def->is_incremental &&
 		!shape->is_source_key_unique && !is_order_by_key;
+
+	if (shape->mode == FP_UPSERT_REPLACE)
+		learn_replaced(shape, def);
 
 	return shape;
 }
@@ -156,6 +162,8 @@ fp_upsert_shape_check_rights(const FpUpsertShape *shape)
 		if (column->is_key || column->is_updated)
 			require_right(shape, column->attnum, ACL_SELECT, "SELECT");
 	}
+	if (shape->mode == FP_UPSERT_REPLACE)
+		require_right(shape, InvalidAttrNumber, ACL_DELETE, "DELETE");
 }
 
 void
@@ -197,6 +205,7 @@ look_up_target(FpUpsertShape *shape, const FpUpsertDef *def)
 										"a table");
 	shape->target_relkind = get_rel_relkind(shape->target_relid);
 	shape->target = qualified_name(shape->target_relid);
+	shape->target_alias = pstrdup(quote_identifier(get_rel_name(shape->target_relid)));
 }
 
 /*
@@ -627,6 +636,32 @@ choose_written(FpUpsertShape *shape, const FpUpsertDef *def, Relation target)
 }
 
 /*
+ * What mode replace needs.  The whole source is joined with the target at
+ * once, so no page's range comes into it.
+ */
+static void
+learn_replaced(FpUpsertShape *shape, const FpUpsertDef *def)
+{
+	char	   *sql;
+
+	if (shape->is_citus)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("target \"%s\" of an upsert in mode \"replace\" is a distributed table",
+						shape->target_name),
+				 errhint("Use a sql task that deletes and inserts in one transaction.")));
+
+	/* the line break ends a comment that the text may end with */
+	shape->replace_where = psprintf("(%s\n)", def->replace_where);
+	shape->is_key_order = false;
+	shape->is_foreign_range = false;
+
+	sql = psprintf("SELECT 1 FROM %s AS %s WHERE %s", shape->target,
+				   shape->target_alias, shape->replace_where);
+	(void) fp_user_sql_describe(sql, "replace_where", true);
+}
+
+/*
  * NULL: the source has no such column.
  */
 static FpUpsertColumn *
@@ -739,12 +774,17 @@ found_row(const FpRow *row, void *arg)
 	*(bool *) arg = true;
 }
 
+/*
+ * attnum InvalidAttrNumber: a right that only whole tables have.
+ */
 static void
 require_right(const FpUpsertShape *shape, AttrNumber attnum, AclMode right,
 			  const char *right_name)
 {
 	if (pg_class_aclcheck(shape->target_relid, GetUserId(),
-						  right) == ACLCHECK_OK ||
+						  right) == ACLCHECK_OK)
+		return;
+	if (attnum != InvalidAttrNumber &&
 		pg_attribute_aclcheck(shape->target_relid, attnum, GetUserId(),
 							  right) == ACLCHECK_OK)
 		return;

@@ -35,6 +35,9 @@ typedef struct FpUpsertColumn
 	Oid			source_type;
 	Oid			source_collation;
 	bool		is_not_null;	/* a constraint of a plain table says so */
+	Oid			origin_relid;	/* the one table of the source whose column it
+								 * is, as it is; InvalidOid: none is known */
+	AttrNumber	origin_attnum;
 	FpUpsertOperators source_ops;	/* of columns of the page order only */
 
 	/* in the target */
@@ -59,6 +62,7 @@ typedef struct FpUpsertShape
 {
 	FpUpsertMode mode;
 	int			page_size;
+	const char *replace_where;	/* mode replace only */
 
 	/* the source: what may stand in FROM before an alias */
 	char	   *source;
@@ -70,6 +74,8 @@ typedef struct FpUpsertShape
 	/* the target */
 	char	   *target_name;	/* as the definition has it, for errors */
 	char	   *target;			/* as SQL */
+	char	   *target_alias;	/* its own name, by which replace_where may
+								 * qualify columns */
 	Oid			target_relid;
 	char		target_relkind;
 	bool		has_identity_always;	/* among the columns inserted */

@@ -48,7 +48,12 @@ static void append_source_range(StringInfo buf, const FpUpsertShape *shape,
 								const FpUpsertSqlKey *key);
 static void append_page(StringInfo buf, const FpUpsertShape *shape,
 						const FpUpsertSqlKey *key);
+static void append_latest(StringInfo buf, const FpUpsertShape *shape);
+static void append_latest_order(StringInfo buf, const FpUpsertShape *shape);
 static void append_key_equal(StringInfo buf, const FpUpsertShape *shape);
+static void append_key_match(StringInfo buf, const FpUpsertShape *shape,
+							 const char *target_alias,
+							 const char *page_alias);
 static void append_key_value(StringInfo buf, const FpUpsertColumn *column,
 							 const char *alias);
 static void append_changed(StringInfo buf, const FpUpsertShape *shape,
@@ -59,6 +64,10 @@ static void append_look(StringInfo buf, const FpUpsertShape *shape,
 						const FpUpsertSqlKey *key);
 static void append_write(StringInfo buf, const FpUpsertShape *shape,
 						 const FpUpsertSqlKey *key);
+static void append_update_and_insert(StringInfo buf,
+									 const FpUpsertShape *shape,
+									 const FpUpsertSqlKey *key,
+									 const char *separator);
 static void append_update(StringInfo buf, const FpUpsertShape *shape,
 						  const FpUpsertSqlKey *key);
 static void append_insert(StringInfo buf, const FpUpsertShape *shape,
@@ -85,6 +94,18 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			append_names(&buf, shape->order, "s.", "");
 			appendStringInfo(&buf, " FROM %s AS s ORDER BY ", shape->source);
 			append_names(&buf, shape->order, "s.", direction(shape, true));
+			appendStringInfoString(&buf, " LIMIT 1");
+			break;
+		case FP_UPSERT_SQL_BEFORE:
+			appendStringInfoString(&buf, "SELECT ");
+			append_names(&buf, shape->order, "s.", "");
+			appendStringInfo(&buf, " FROM %s AS s WHERE ", shape->source);
+			append_nested(&buf, list_truncate(list_copy(shape->order),
+											  key->nequal),
+						  "s", 0, 1, false /* is_upward */ ,
+						  false /* is_included */ );
+			appendStringInfoString(&buf, " ORDER BY ");
+			append_names(&buf, shape->order, "s.", " DESC");
 			appendStringInfoString(&buf, " LIMIT 1");
 			break;
 		case FP_UPSERT_SQL_BOUND:
@@ -174,6 +195,77 @@ fp_upsert_sql_spill_index(const FpUpsertShape *shape, const char *table)
 	appendStringInfo(&buf, "CREATE INDEX ON %s (", table);
 	append_names(&buf, shape->order, "", "");
 	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_collect(const FpUpsertShape *shape, const char *table)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE TEMPORARY TABLE %s AS SELECT ", table);
+	if (!shape->is_source_key_unique)
+		append_latest(&buf, shape);
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s", shape->source);
+	if (!shape->is_source_key_unique)
+		append_latest_order(&buf, shape);
+	return buf.data;
+}
+
+/*
+ * In this statement and the one after the next, the target alone is in scope
+ * where replace_where stands, so that its columns need not be qualified.
+ */
+char *
+fp_upsert_sql_replace_delete(const FpUpsertShape *shape)
+{
+	const char *page = strcmp(shape->target_alias, "p") == 0 ? "q" : "p";
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "DELETE FROM %s AS %s WHERE %s"
+					 " AND NOT EXISTS (SELECT FROM %s AS %s WHERE ",
+					 shape->target, shape->target_alias,
+					 shape->replace_where, shape->source, page);
+	append_key_match(&buf, shape, shape->target_alias, page);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_write(const FpUpsertShape *shape)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_WRITE, false, 0};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "WITH page AS NOT MATERIALIZED (SELECT ");
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s)", shape->source);
+	append_update_and_insert(&buf, shape, &key, ", ");
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_outside(const FpUpsertShape *shape)
+{
+	const char *page = strcmp(shape->target_alias, "p") == 0 ? "q" : "p";
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "SELECT pg_catalog.concat_ws(', '");
+	foreach(lc, shape->key)
+		appendStringInfo(&buf, ", %s.%s", shape->target_alias,
+						 ((FpUpsertColumn *) lfirst(lc))->quoted);
+	appendStringInfo(&buf, ") FROM %s AS %s WHERE %s IS NOT TRUE"
+					 " AND EXISTS (SELECT FROM %s AS %s WHERE ",
+					 shape->target, shape->target_alias,
+					 shape->replace_where, shape->source, page);
+	append_key_match(&buf, shape, shape->target_alias, page);
+	appendStringInfoString(&buf, ") LIMIT 1");
 	return buf.data;
 }
 
@@ -329,8 +421,6 @@ static void
 append_page(StringInfo buf, const FpUpsertShape *shape,
 			const FpUpsertSqlKey *key)
 {
-	ListCell   *lc;
-
 	if (shape->is_source_key_unique)
 	{
 		appendStringInfoString(buf, "SELECT ");
@@ -349,7 +439,25 @@ append_page(StringInfo buf, const FpUpsertShape *shape,
 		return;
 	}
 
-	appendStringInfoString(buf, "SELECT DISTINCT ON (");
+	appendStringInfoString(buf, "SELECT ");
+	append_latest(buf, shape);
+	append_names(buf, shape->columns, "s.", "");
+	appendStringInfoString(buf, " FROM (SELECT ");
+	append_names(buf, shape->columns, "s.", "");
+	append_source_range(buf, shape, key);
+	appendStringInfoString(buf, ") AS s");
+	append_latest_order(buf, shape);
+}
+
+/*
+ * DISTINCT ON and ORDER BY that leave of each key the last row in page order.
+ */
+static void
+append_latest(StringInfo buf, const FpUpsertShape *shape)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(buf, "DISTINCT ON (");
 	foreach(lc, shape->key)
 	{
 		if (foreach_current_index(lc) > 0)
@@ -357,11 +465,14 @@ append_page(StringInfo buf, const FpUpsertShape *shape,
 		append_key_value(buf, lfirst(lc), "s");
 	}
 	appendStringInfoString(buf, ") ");
-	append_names(buf, shape->columns, "s.", "");
-	appendStringInfoString(buf, " FROM (SELECT ");
-	append_names(buf, shape->columns, "s.", "");
-	append_source_range(buf, shape, key);
-	appendStringInfoString(buf, ") AS s ORDER BY ");
+}
+
+static void
+append_latest_order(StringInfo buf, const FpUpsertShape *shape)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(buf, " ORDER BY ");
 	foreach(lc, shape->key)
 	{
 		append_key_value(buf, lfirst(lc), "s");
@@ -377,16 +488,24 @@ append_page(StringInfo buf, const FpUpsertShape *shape,
 static void
 append_key_equal(StringInfo buf, const FpUpsertShape *shape)
 {
+	append_key_match(buf, shape, "t", "p");
+}
+
+static void
+append_key_match(StringInfo buf, const FpUpsertShape *shape,
+				 const char *target_alias, const char *page_alias)
+{
 	ListCell   *lc;
 
 	foreach(lc, shape->key)
 	{
 		FpUpsertColumn *column = lfirst(lc);
 
-		appendStringInfo(buf, "%st.%s %s ",
+		appendStringInfo(buf, "%s%s.%s %s ",
 						 foreach_current_index(lc) > 0 ? " AND " : "",
-						 column->quoted, column->target_ops.equal);
-		append_key_value(buf, column, "p");
+						 target_alias, column->quoted,
+						 column->target_ops.equal);
+		append_key_value(buf, column, page_alias);
 	}
 }
 
@@ -539,10 +658,25 @@ append_write(StringInfo buf, const FpUpsertShape *shape,
 		append_insert(buf, shape, key);
 		return;
 	}
+	append_update_and_insert(buf, shape, key, separator);
+}
 
-	appendStringInfo(buf, "%schanged AS (", separator);
-	append_update(buf, shape, key);
-	appendStringInfoString(buf, " RETURNING 1), added AS (");
+/*
+ * What follows the CTEs of a page: a SELECT of the number of rows written.
+ */
+static void
+append_update_and_insert(StringInfo buf, const FpUpsertShape *shape,
+						 const FpUpsertSqlKey *key, const char *separator)
+{
+	if (shape->has_updated)
+	{
+		appendStringInfo(buf, "%schanged AS (", separator);
+		append_update(buf, shape, key);
+		appendStringInfoString(buf, " RETURNING 1)");
+	}
+	else
+		appendStringInfo(buf, "%schanged AS (SELECT WHERE false)", separator);
+	appendStringInfoString(buf, ", added AS (");
 	append_insert(buf, shape, key);
 	appendStringInfoString(buf, " RETURNING 1) SELECT"
 						   " (SELECT pg_catalog.count(*) FROM changed)"

@@ -18,6 +18,8 @@
 typedef enum FpUpsertStatement
 {
 	FP_UPSERT_SQL_END,			/* last row of the page order */
+	FP_UPSERT_SQL_BEFORE,		/* last row before the values of the first
+								 * nequal columns in $1..$nequal */
 	FP_UPSERT_SQL_BOUND,		/* last row of a full page; none: there is no
 								 * full page any more */
 	FP_UPSERT_SQL_LOOK,			/* one row where the page differs from the
@@ -34,7 +36,8 @@ typedef struct FpUpsertSqlKey
 	FpUpsertStatement statement;
 	bool		has_lower;
 	int			nequal;			/* leading columns that are equal in all rows
-								 * looked for; fewer than all */
+								 * looked for; fewer than all.  Of BEFORE:
+								 * leading columns that are compared */
 } FpUpsertSqlKey;
 
 extern char *fp_upsert_sql(const FpUpsertShape *shape,
@@ -60,5 +63,19 @@ extern char *fp_upsert_sql_spill(const FpUpsertShape *shape,
 								 const char *table, bool has_lower);
 extern char *fp_upsert_sql_spill_index(const FpUpsertShape *shape,
 									   const char *table);
+
+/* copies the whole source likewise, of each key the last in page order */
+extern char *fp_upsert_sql_collect(const FpUpsertShape *shape,
+								   const char *table);
+
+/*
+ * Mode replace, with the source so collected: deletes the target's rows that
+ * match replace_where and are not in the source; a SELECT, of one row with the
+ * number of rows written, that writes new and changed rows; a SELECT of a key
+ * that is in the source and in a row of the target that does not match.
+ */
+extern char *fp_upsert_sql_replace_delete(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_write(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_outside(const FpUpsertShape *shape);
 
 #endif							/* FLOWPG_UPSERT_SQL_H */

@@ -218,7 +218,7 @@ COMMENT ON COLUMN flow.task_run.rows_written IS 'rows inserted, updated or delet
 COMMENT ON COLUMN flow.task_run.retry_at IS 'up_for_retry: when the next attempt is due';
 COMMENT ON COLUMN flow.task_run.failures IS 'failed attempts that count against retries, since the task run was last cleared';
 COMMENT ON COLUMN flow.task_run.crashes IS 'server crashes in a row in which the task run was open';
-COMMENT ON COLUMN flow.task_run.position IS 'upsert: where the pages of this task run are, so that a retry goes on there';
+COMMENT ON COLUMN flow.task_run.position IS 'upsert: where the pages of this task run are, so that a retry goes on there; an incremental one, cleared, keeps where it began and ended';
 
 CREATE TABLE flow.attempt_history (
     run_id bigint NOT NULL,
@@ -325,6 +325,7 @@ CREATE TABLE flow.position (
     CONSTRAINT position_pkey PRIMARY KEY (dag_id, task_id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE flow.position IS 'where an incremental upsert is, from run to run';
+COMMENT ON COLUMN flow.position.position IS 'last: everything up to here has been read; candidate: the same once the transactions in held_by have ended and the time in until has come';
 
 -- What sessions ask of the scheduler. ----------------------------------------
 

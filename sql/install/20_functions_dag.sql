@@ -154,9 +154,25 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'flow_add_upsert';
 COMMENT ON FUNCTION flow_add_upsert(text, text, text, text, text[], text[], integer, text, text, boolean, text[], integer, interval, boolean, boolean, text, text[], text, integer, interval, interval, text, integer, integer, boolean) IS
 'Defines a task that moves the rows of a source into a table page by page, or defines an old one anew, and returns its task_id. A new definition keeps the position of an incremental task.
-source: a table or a SELECT, which may name run.*. target: a table. key: default the target''s primary key. page_by: the order in which pages are taken, default the key. page_size: rows, 1 or more. mode: upsert, append or replace. replace_where: what replace removes first. incremental: only what came after the last run. update_columns: default all. parallel_pages: workers, 1 or more. lookback: so much before the position is read again. delete_missing: rows of the target that a full load did not bring are deleted. create_partition: the target''s partition for the run''s interval is made. on_row_error: stop or keep.
+source: a table or a SELECT, which may name run.*. target: a table. key: default the target''s primary key. page_by: the order in which pages are taken, default the key. page_size: rows, 1 or more. mode: upsert, append or replace. replace_where: mode replace only, where it must be given: a condition on the target''s columns, which may name run.*. The rows that match it and are not in the source are deleted, new and changed ones written, in one transaction; a key of a row that does not match, or a row that would not, is an error (23505, 44000). incremental: a run reads only what came after the position that earlier runs have reached, from the first row on where there is none; runs of the task wait for each other. Rows that commit late are not lost: the position is held back behind transactions that are open (page_by begins with a timestamp of a table, or a number that it takes from a sequence); anything else needs lookback. update_columns: default all. parallel_pages: workers, 1 or more. lookback: with incremental, so much before the position is read again. delete_missing: rows of the target that a full load did not bring are deleted. create_partition: the target''s partition for the run''s interval is made. on_row_error: stop or keep.
 The common arguments are those of flow_add_sql.
 Errors: as flow_add_sql; 42P01, 42703 and the like for what source and target lack.';
+
+CREATE FUNCTION flow_get_position(dag_id text, task_id text)
+RETURNS jsonb
+LANGUAGE C STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'flow_get_position';
+COMMENT ON FUNCTION flow_get_position(text, text) IS
+'The position of an incremental upsert: values of the page order by column name. All of its columns: rows after these have not been read for good; the first ones only: rows from these on. NULL: nothing has been read for good.
+Errors: 22004; 42704, there is no such DAG or task; 55000, the task is not incremental.';
+
+CREATE FUNCTION flow_set_position(dag_id text, task_id text, value jsonb)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'flow_set_position';
+COMMENT ON FUNCTION flow_set_position(text, text, jsonb) IS
+'Sets the position of an incremental upsert, in the form of flow_get_position; NULL: the next run begins before the first row. A run under way goes on as it began and leaves the new position alone.
+Errors: 22004; 22023, value is no position; 42704, there is no such DAG or task; 55000, the task is not incremental.';
 
 CREATE FUNCTION flow_drop_task(dag_id text, task_id text)
 RETURNS void

@@ -32,6 +32,7 @@ our @EXPORT = qw(
   close_gate pass_gate
   wait_for_exit kill_server start_again crash_count patiently
   resident_kb
+  make_kill_once wait_through_crashes
 );
 
 =pod
@@ -278,6 +279,50 @@ sub resident_kb
 	return undef unless -r "/proc/$pid/status";
 	my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
 	return $kb;
+}
+
+=pod
+
+=item wait_through_crashes($node, $count)
+
+Waits until the server has gone through so many crashes since its start, and
+takes connections again.
+
+=item make_kill_once($node, db => ...)
+
+Makes the SQL function kill_once(key text), which kills its own process with
+SIGKILL when it is called for the first time with that key.
+
+=cut
+
+sub wait_through_crashes
+{
+	my ($node, $count) = @_;
+	my $since = time;
+
+	while (crash_count($node) < $count)
+	{
+		croak "the server has not crashed $count times"
+		  if time - $since > $PostgreSQL::Test::Utils::timeout_default;
+		usleep(50_000);
+	}
+	return $node->poll_query_until('postgres', 'SELECT true');
+}
+
+sub make_kill_once
+{
+	my ($node, %options) = @_;
+	my $dir = $node->basedir . '/kills';
+
+	mkdir $dir;
+	return $node->safe_psql(
+		$options{db} // 'postgres', qq{
+CREATE FUNCTION kill_once(key text) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+	EXECUTE format('COPY (SELECT 1) TO PROGRAM %L',
+		format('cat > /dev/null; test -e "%1\$s" || { touch "%1\$s"; kill -9 %2\$s; }',
+			'$dir/' || key, pg_backend_pid()));
+END \$\$});
 }
 
 =pod
