@@ -45,6 +45,7 @@ typedef struct Role
 	Oid			role;			/* hash key */
 	int64		mean_duration;	/* us; 0: none yet */
 	int			lane;			/* -1: none */
+	bool		has_no_lane;	/* and none was to be had in this plan */
 	int			nworkers;		/* that stay */
 	int			nidle;			/* of those: idle or starting */
 	int			noutstanding;	/* attempts in the lane and at its workers */
@@ -65,8 +66,8 @@ static bool role_has_room(const Role *role, const Room *room);
 static bool reserve_lane(Role *role);
 static void take_room(Role *role, Room *room);
 static int	depth_of(const Role *role);
-static void release_pool(FpModel *model, FpPool *pool);
-static void release_blocked(FpModel *model, const Room *room);
+static int	release_pool(FpModel *model, FpPool *pool);
+static int	release_blocked(FpModel *model, const Room *room);
 static FpTask *next_task(FpModel *model);
 static bool fits(FpModel *model, FpTask *task, Room *room);
 static void assign(FpModel *model, FpTask *task, FpAttempts *attempts);
@@ -134,19 +135,28 @@ fp_dispatch_plan(FpModel *model, FpAttempts *attempts)
 	List	   *planned = NIL;
 	Room		room;
 	FpTask	   *task;
+	int			nreleased;
 
 	if (model->nready == 0)
 		return NIL;
 
 	look_at_lanes(model, &room);
-	release_blocked(model, &room);
-	while ((task = next_task(model)) != NULL)
+
+	/*
+	 * A task that one limit releases may have to wait for another: then the
+	 * next one is released in its place.  It ends, for limits only fill up.
+	 */
+	do
 	{
-		if (!fits(model, task, &room))
-			continue;
-		assign(model, task, attempts);
-		planned = lappend(planned, task);
-	}
+		nreleased = release_blocked(model, &room);
+		while ((task = next_task(model)) != NULL)
+		{
+			if (!fits(model, task, &room))
+				continue;
+			assign(model, task, attempts);
+			planned = lappend(planned, task);
+		}
+	} while (nreleased > 0);
 	return planned;
 }
 
@@ -166,6 +176,7 @@ look_at_lanes(FpModel *model, Room *room)
 	while ((role = hash_seq_search(&scan)) != NULL)
 	{
 		role->lane = -1;
+		role->has_no_lane = false;
 		role->nworkers = role->nidle = role->noutstanding = 0;
 	}
 
@@ -224,6 +235,8 @@ role_has_room(const Role *role, const Room *room)
 {
 	int			nworkers = role->nworkers + room->nfree_slots;
 
+	if (role->has_no_lane)
+		return false;
 	return role->noutstanding < Min(FP_LANE_SIZE, nworkers * depth_of(role));
 }
 
@@ -240,6 +253,7 @@ reserve_lane(Role *role)
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	role->lane = find_lane(role->role, true);
 	LWLockRelease(fp_shared->lock);
+	role->has_no_lane = role->lane < 0;
 	return role->lane >= 0;
 }
 
@@ -258,24 +272,29 @@ take_room(Role *role, Room *room)
  * Tasks that wait for a limit which has room again go back to the ready ones,
  * as many as there is room for.
  */
-static void
+static int
 release_heap(FpModel *model, pairingheap *heap, int n)
 {
-	while (n-- > 0 && !pairingheap_is_empty(heap))
+	int			nreleased = 0;
+
+	while (nreleased < n && !pairingheap_is_empty(heap))
 	{
 		FpTask	   *task = pairingheap_container(FpTask, node,
 												 pairingheap_first(heap));
 
 		fp_model_take_task(model, task);
 		fp_model_put_task(model, task, fp_model_ready_heap(model, task));
+		nreleased++;
 	}
+	return nreleased;
 }
 
 /* The most important tasks first, as long as one fits into what is free. */
-static void
+static int
 release_pool(FpModel *model, FpPool *pool)
 {
 	int			nfree = pool->slots - pool->used;
+	int			nreleased = 0;
 
 	while (nfree > 0)
 	{
@@ -296,43 +315,46 @@ release_pool(FpModel *model, FpPool *pool)
 		}
 		if (best == NULL)
 			break;
-		release_heap(model, &best->tasks, 1);
+		nreleased += release_heap(model, &best->tasks, 1);
 		nfree -= Max(1, best->pool_slots);
 	}
+	return nreleased;
 }
 
-static void
+static int
 release_blocked(FpModel *model, const Room *room)
 {
+	int			nreleased = 0;
 	HASH_SEQ_STATUS scan;
 	FpDag	   *dag;
 	FpPool	   *pool;
 	Role	   *role;
-
 	dlist_mutable_iter iter;
 
 	hash_seq_init(&scan, model->pools);
 	while ((pool = hash_seq_search(&scan)) != NULL)
-		release_pool(model, pool);
+		nreleased += release_pool(model, pool);
 	hash_seq_init(&scan, roles);
 	while ((role = hash_seq_search(&scan)) != NULL)
 	{
 		if (role->blocked != NULL && role_has_room(role, room))
-			release_heap(model, role->blocked,
-						 (role->nworkers + room->nfree_slots) *
-						 depth_of(role) - role->noutstanding);
+			nreleased += release_heap(model, role->blocked,
+									  (role->nworkers + room->nfree_slots) *
+									  depth_of(role) - role->noutstanding);
 	}
 	dlist_foreach_modify(iter, &model->blocked_dags)
 	{
 		dag = dlist_container(FpDag, blocked_node, iter.cur);
-		release_heap(model, &dag->blocked,
-					 fp_model_max_active_tasks(dag) - dag->nactive_tasks);
+		nreleased += release_heap(model, &dag->blocked,
+								  fp_model_max_active_tasks(dag) -
+								  dag->nactive_tasks);
 		if (pairingheap_is_empty(&dag->blocked))
 		{
 			dlist_delete(&dag->blocked_node);
 			dag->is_blocked = false;
 		}
 	}
+	return nreleased;
 }
 
 /* The most important task that may be looked at, or NULL. */
