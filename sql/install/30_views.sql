@@ -268,7 +268,7 @@ SELECT b.backfill_id, b.dag_id, b.state, c.total, c.success, c.failed,
         THEN pg_catalog.make_interval(secs => pg_catalog.ceil(
             c.busy OPERATOR(pg_catalog./) c.timed::double precision
             OPERATOR(pg_catalog.*) (c.pending::double precision
-                OPERATOR(pg_catalog.+) 0.5 OPERATOR(pg_catalog.*) c.running::double precision)
+                OPERATOR(pg_catalog.+) (0.5 OPERATOR(pg_catalog.*) c.running::double precision))
             OPERATOR(pg_catalog./) greatest(c.running::double precision,
                 c.busy OPERATOR(pg_catalog./) c.elapsed,
                 0.001)))
