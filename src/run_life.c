@@ -260,6 +260,10 @@ start_run(FpModel *model, FpRun *run)
 	fp_run_life_set_deadline(model, run, at);
 	fp_run_life_follow_branches(model, run);
 	fp_task_state_begin_run(model, run);
+
+	/* what a run that goes on again finds ended, a later one may wait for */
+	if (run->has_rows)
+		fp_past_run_changed(model, dag, run->logical_date);
 }
 
 /* Returns the task runs whose tasks are in the version; marks the others. */
