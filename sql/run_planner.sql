@@ -437,7 +437,8 @@ UPDATE flow.dag_run SET state = 'success', started_at = '2024-01-02 00:00:00+00'
 WHERE dag_id = 'b_covered' AND logical_date = '2024-01-01';
 UPDATE flow.dag_run SET state = 'running' WHERE dag_id = 'b_covered' AND logical_date = '2024-01-05';
 SELECT state, total, success, failed, running, pending, percent, eta FROM flow.backfill_status WHERE backfill_id = :id;
-UPDATE flow.dag_run SET state = 'running', backfill_id = :id WHERE dag_id = 'b_covered' AND logical_date = '2024-01-04';
+UPDATE flow.dag_run SET state = 'running', backfill_id = :id
+WHERE run_id = (SELECT max(run_id) FROM flow.backfill_run JOIN flow.dag_run r USING (run_id) WHERE backfill_run.backfill_id = :id AND r.state <> 'running');
 SELECT state, total, success, failed, running, pending, percent, eta FROM flow.backfill_status WHERE backfill_id = :id;
 -- a DAG without a schedule shows the interval that one asis has and the other has not
 SELECT tobe_dag, asis_dag, data_interval_start, data_interval_end, satisfied FROM flow.dependency_status WHERE tobe_dag = 's_tobe';
