@@ -644,11 +644,15 @@ make_position(UpsertRun *self, char **last)
 	appendStringInfoString(&buf, ", \"end\": ");
 	append_bound(&buf, self, self->end);
 	if (self->is_incremental)
+	{
+		appendStringInfoString(&buf, ", \"order\": ");
+		escape_json(&buf, fp_upsert_shape_names(self->shape->order));
 		appendStringInfo(&buf, ", \"start\": %s, \"from\": %s, \"next\": %s",
 						 self->start == NULL ? "null" : self->start,
 						 self->from == NULL ? "null" :
 						 fp_upsert_late_place_text(self->shape, self->from),
 						 self->next);
+	}
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }
@@ -682,7 +686,10 @@ parse_position(UpsertRun *self, const char *position)
 		return;
 	if (self->is_incremental)
 	{
-		if (fp_jsonb_get(jsonb, "next") == NULL)
+		/* a cleared run may have a new definition, and begins like a new one */
+		if (fp_jsonb_get(jsonb, "last") == NULL &&
+			strcmp(fp_jsonb_string(fp_jsonb_get(jsonb, "order")),
+				   fp_upsert_shape_names(self->shape->order)) != 0)
 			return;
 		self->next = fp_jsonb_text(fp_jsonb_get(jsonb, "next"));
 		if (fp_jsonb_get(jsonb, "start")->type != jbvNull)
