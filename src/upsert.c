@@ -74,7 +74,7 @@ typedef struct UpsertRun
 
 	/* incremental only */
 	bool		is_incremental;
-	const char *lookback;
+	const char *lookback;		/* see FpUpsertDef */
 	char	   *start;			/* flow.position when the run began, as text;
 								 * NULL: there was none */
 	FpUpsertPlace from;			/* what it says; NULL: the beginning */
@@ -82,7 +82,10 @@ typedef struct UpsertRun
 
 	int			nequal;			/* columns on which the last page's bounds
 								 * agreed */
+	bool		is_exclusive;	/* runs of the task wait for each other */
 	bool		is_spilled;
+	bool		has_to_delete;	/* pages of the target are to follow */
+	bool		was_deleting;	/* an earlier attempt had got to them */
 	bool		has_written;	/* the last page wrote rows */
 	FpUpsertProgress progress;
 } UpsertRun;
@@ -96,6 +99,8 @@ static void begin_interval(UpsertRun *self);
 static void find_first(UpsertRun *self);
 static void record_end(UpsertRun *self);
 static void lock_task(UpsertRun *self, bool is_session);
+static void prepare_deletion(UpsertRun *self);
+static void run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
 static void run_nothing(UpsertRun *self, FpUpsertPageDone page_done,
 						void *arg);
 static void run_replace(UpsertRun *self, FpUpsertPageDone page_done,
@@ -150,12 +155,15 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 	prepare_run(&self, def, run);
 	if (def->mode == FP_UPSERT_REPLACE)
 		run_replace(&self, page_done, arg);
-	else if (self.end == NULL)
-		run_nothing(&self, page_done, arg);
 	else
 	{
-		while (!run_page(&self, page_done, arg))
-			;
+		if (!self.was_deleting)
+			run_pages(&self, page_done, arg);
+		if (def->delete_missing)
+		{
+			prepare_deletion(&self);
+			run_pages(&self, page_done, arg);
+		}
 	}
 
 	error_context_stack = callback.previous;
@@ -171,10 +179,15 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 static void
 prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 {
+	self->exec.run = run;
+	self->is_exclusive = def->is_incremental || def->delete_missing;
+	self->has_to_delete = def->delete_missing;
 	if (def->is_incremental)
 		prepare_incremental(self, def, run);
 
 	begin_transaction(self, self->context);
+	if (def->delete_missing)
+		lock_task(self, true /* is_session */ );
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	if (self->shape == NULL)
@@ -184,7 +197,7 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 		if (self->progress.position != NULL)
 			parse_position(self, self->progress.position);
 	}
-	if (def->mode != FP_UPSERT_REPLACE &&
+	if (def->mode != FP_UPSERT_REPLACE && !self->was_deleting &&
 		(self->end != NULL || !self->is_incremental))
 		prepare_pages(self);
 
@@ -193,17 +206,77 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 	MemoryContextSwitchTo(self->context);
 }
 
+/*
+ * With delete_missing a copy is a copy of all, for its keys are needed.
+ */
 static void
 prepare_pages(UpsertRun *self)
 {
-	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape,
-											self->last);
+	char	  **last = self->has_to_delete ? NULL : self->last;
+
+	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape, last);
 	if (self->end == NULL)
 	{
 		FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
 
 		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
+}
+
+/*
+ * Rows that the source does not have are deleted when all that it has are
+ * there, in pages of the target: from here on that is what is read.
+ *
+ * The source's keys are read once more, for it need not have an index to look
+ * them up by.  A row that another run of this task has brought since then would
+ * be missing in them: so these runs wait for each other, too.
+ */
+static void
+prepare_deletion(UpsertRun *self)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
+	const FpRunContext *run = self->exec.run;
+	const char *keys;
+
+	begin_transaction(self, self->context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	keys = fp_upsert_read_keys(&self->exec, self->shape);
+	fp_upsert_exec_free(&self->exec);
+	self->shape = fp_upsert_shape_of_target(self->shape, keys);
+	fp_upsert_exec_init(&self->exec, self->shape, run);
+
+	MemoryContextReset(self->last_context);
+	self->last = NULL;
+	self->end = NULL;
+	self->nequal = 0;
+	self->is_spilled = true;
+	self->has_to_delete = false;
+	if (self->was_deleting)
+		parse_position(self, self->progress.position);
+	else
+		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+	self->progress.position = NULL;
+
+	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+}
+
+static void
+run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+{
+	bool		is_done = self->end == NULL ||
+		(self->last != NULL &&
+		 count_equal(self, self->last, self->end) == self->exec.norder);
+
+	if (!is_done)
+	{
+		while (!run_page(self, page_done, arg))
+			;
+	}
+	else if (!self->has_to_delete)
+		run_nothing(self, page_done, arg);
 }
 
 /*
@@ -223,7 +296,6 @@ prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
 {
 	self->is_incremental = true;
 	self->lookback = def->lookback;
-	self->exec.run = run;
 
 	begin_transaction(self, self->context);
 	lock_task(self, true /* is_session */ );
@@ -238,11 +310,6 @@ prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
 		begin_interval(self);
 	if (self->last == NULL && self->from != NULL)
 		find_first(self);
-
-	/* where nothing has come there is nothing to read */
-	if (self->end != NULL && self->last != NULL &&
-		count_equal(self, self->last, self->end) == self->exec.norder)
-		self->end = NULL;
 
 	PopActiveSnapshot();
 	fp_spi_commit_transaction();
@@ -345,7 +412,7 @@ static void
 run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 {
 	begin_transaction(self, self->page_context);
-	if (self->is_incremental)
+	if (self->is_exclusive)
 		lock_task(self, false /* is_session */ );
 	if (self->is_spilled)
 		fp_upsert_read_end(&self->exec);
@@ -356,20 +423,23 @@ run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 }
 
 /*
- * One page, one transaction.  Returns true after the last.
+ * One page, one transaction.  Returns true after the last one of those that
+ * are read in one order.
  */
 static bool
 run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 {
-	bool		is_last;
+	bool		is_end;
+	bool		is_last;		/* of the whole upsert */
 	uint64		rows;
 
 	CHECK_FOR_INTERRUPTS();
 	begin_transaction(self, self->page_context);
-	if (self->is_incremental)
+	if (self->is_exclusive)
 		lock_task(self, false /* is_session */ );
 
-	is_last = find_upper(self);
+	is_end = find_upper(self);
+	is_last = is_end && !self->has_to_delete;
 	rows = write_page(self);
 
 	self->has_written = rows > 0;
@@ -392,7 +462,7 @@ run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 	MemoryContextSwitchTo(self->context);
 	MemoryContextReset(self->page_context);
 
-	return is_last;
+	return is_end;
 }
 
 /*
@@ -444,6 +514,8 @@ write_page(UpsertRun *self)
 	volatile uint64 rows = 0;
 	volatile bool has_collided = false;
 
+	if (self->shape->is_deleting)
+		return write_rows(self, FP_UPSERT_SQL_DELETE);
 	if (self->shape->is_citus)
 		return write_rows(self, FP_UPSERT_SQL_WRITE_CONFLICT);
 	if (!self->has_written && !differs_from_target(self))
@@ -556,7 +628,7 @@ count_equal(UpsertRun *self, char **a, char **b)
 
 /*
  * The position as jsonb text, in the current context: the last row that was
- * read and the last row to be read.  With an incremental upsert also where it
+ * read and the last row to be read; "deleting" where these are the target's.  With an incremental upsert also where it
  * began and what it will have reached: a run that is cleared loses "last"
  * alone, and so reads the same rows again.
  */
@@ -566,16 +638,21 @@ make_position(UpsertRun *self, char **last)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "{\"last\": ");
+	appendStringInfo(&buf, "{%s\"last\": ",
+					 self->shape->is_deleting ? "\"deleting\": true, " : "");
 	append_bound(&buf, self, last);
 	appendStringInfoString(&buf, ", \"end\": ");
 	append_bound(&buf, self, self->end);
 	if (self->is_incremental)
+	{
+		appendStringInfoString(&buf, ", \"order\": ");
+		escape_json(&buf, fp_upsert_shape_names(self->shape->order));
 		appendStringInfo(&buf, ", \"start\": %s, \"from\": %s, \"next\": %s",
 						 self->start == NULL ? "null" : self->start,
 						 self->from == NULL ? "null" :
 						 fp_upsert_late_place_text(self->shape, self->from),
 						 self->next);
+	}
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }
@@ -604,9 +681,15 @@ parse_position(UpsertRun *self, const char *position)
 
 	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											   CStringGetDatum(position)));
+	self->was_deleting = fp_jsonb_get(jsonb, "deleting") != NULL;
+	if (self->was_deleting && !self->shape->is_deleting)
+		return;
 	if (self->is_incremental)
 	{
-		if (fp_jsonb_get(jsonb, "next") == NULL)
+		/* a cleared run may have a new definition, and begins like a new one */
+		if (fp_jsonb_get(jsonb, "last") == NULL &&
+			strcmp(fp_jsonb_string(fp_jsonb_get(jsonb, "order")),
+				   fp_upsert_shape_names(self->shape->order)) != 0)
 			return;
 		self->next = fp_jsonb_text(fp_jsonb_get(jsonb, "next"));
 		if (fp_jsonb_get(jsonb, "start")->type != jbvNull)

@@ -198,6 +198,14 @@ check_values(const FpUpsertDef *def)
 				 errmsg("an upsert in mode \"replace\" cannot be incremental"),
 				 errdetail("What a run does not read again would be removed."),
 				 errhint("Use mode \"upsert\" or \"append\".")));
+	if (def->delete_missing &&
+		(def->is_incremental || def->mode == FP_UPSERT_REPLACE))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("delete_missing is given for an upsert that is %s",
+						def->is_incremental ? "incremental" :
+						"in mode \"replace\""),
+				 errhint("It belongs to an upsert that reads the whole source each time; mode \"replace\" deletes by itself.")));
 	if (def->lookback != NULL && !def->is_incremental)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -206,8 +214,6 @@ check_values(const FpUpsertDef *def)
 
 	refuse_unsupported(def->parallel_pages > 1, "parallel_pages > 1",
 					   "Use parallel_pages = 1, and tasks of their own for parts of the source.");
-	refuse_unsupported(def->delete_missing, "delete_missing = true",
-					   "Use a sql task that deletes what the source does not have.");
 	refuse_unsupported(def->create_partition, "create_partition = true",
 					   "Use a sql task upstream that creates the partition.");
 	refuse_unsupported(strcmp(def->on_row_error, "keep") == 0,

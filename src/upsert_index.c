@@ -37,6 +37,7 @@ typedef struct Origin
 } Origin;
 
 static bool is_plain_unique(Relation index);
+static void learn_key_order(FpUpsertShape *shape, Relation index);
 static bool is_index_on_key(const FpUpsertShape *shape, Relation index);
 static bool is_index_in_order(Relation index, const List *order,
 							  const AttrNumber *attnums);
@@ -75,6 +76,7 @@ fp_upsert_index_learn_target(FpUpsertShape *shape, Relation target)
 		if (is_plain_unique(index) && is_index_on_key(shape, index))
 		{
 			is_found = true;
+			learn_key_order(shape, index);
 			if (is_order_of_key &&
 				is_index_in_order(index, shape->order, attnums))
 				shape->is_key_order = true;
@@ -226,6 +228,31 @@ is_index_on_key(const FpUpsertShape *shape, Relation index)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Keep the order of the index's columns, where the target can be read in it.
+ */
+static void
+learn_key_order(FpUpsertShape *shape, Relation index)
+{
+	int			nkeys = list_length(shape->key);
+	AttrNumber *attnums = palloc(nkeys * sizeof(AttrNumber));
+	List	   *key = NIL;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		ListCell   *lc;
+
+		attnums[i] = index->rd_index->indkey.values[i];
+		foreach(lc, shape->key)
+		{
+			if (((FpUpsertColumn *) lfirst(lc))->attnum == attnums[i])
+				key = lappend(key, lfirst(lc));
+		}
+	}
+	if (is_index_in_order(index, key, attnums))
+		shape->target_key = key;
 }
 
 /*

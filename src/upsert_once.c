@@ -36,10 +36,11 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 	char	  **end;
 	uint64		processed;
 
-	if (def->mode == FP_UPSERT_REPLACE || def->is_incremental)
+	if (def->mode == FP_UPSERT_REPLACE || def->is_incremental ||
+		def->delete_missing)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot try an upsert that replaces rows or keeps a position"),
+				 errmsg("cannot try an upsert that deletes rows or keeps a position"),
 				 errhint("Trigger a run of the DAG instead.")));
 
 	*rows_written = 0;

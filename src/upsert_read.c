@@ -40,6 +40,8 @@
 /* where the rows are meanwhile; gone with the session at the latest */
 #define SPILL_NAME "flowpg_upsert_source"
 #define SPILL_TABLE "pg_temp." SPILL_NAME
+#define KEYS_NAME "flowpg_upsert_keys"
+#define KEYS_TABLE "pg_temp." KEYS_NAME
 
 /* What a plan is made of that reads a source in page order. */
 typedef struct OrderedPlan
@@ -62,6 +64,7 @@ static double table_tuples(Plan *plan, OrderedPlan *ordered);
 static bool is_ordered_list(List *plans, OrderedPlan *ordered);
 static bool is_lookup_plan(Plan *plan);
 static bool uses_bound(Node *node, void *context);
+static void drop_table(FpUpsertExec *exec, const char *name);
 static void spill_source(FpUpsertExec *exec, FpUpsertShape *shape,
 						 char **last);
 static void refuse_nulls(FpUpsertExec *exec);
@@ -115,14 +118,36 @@ fp_upsert_read_all(FpUpsertExec *exec, FpUpsertShape *shape)
 	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
 }
 
+const char *
+fp_upsert_read_keys(FpUpsertExec *exec, const FpUpsertShape *shape)
+{
+	drop_table(exec, KEYS_NAME);
+	(void) fp_upsert_exec_once(exec, fp_upsert_sql_keys(shape, KEYS_TABLE),
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+	(void) fp_upsert_exec_once(exec,
+							   fp_upsert_sql_keys_index(shape, KEYS_TABLE),
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+	return KEYS_TABLE;
+}
+
 void
 fp_upsert_read_end(FpUpsertExec *exec)
 {
-	RangeVar   *table = makeRangeVar("pg_temp", SPILL_NAME, -1);
+	drop_table(exec, SPILL_NAME);
+	drop_table(exec, KEYS_NAME);
+}
+
+static void
+drop_table(FpUpsertExec *exec, const char *name)
+{
+	RangeVar   *table = makeRangeVar("pg_temp", unconstify(char *, name), -1);
 
 	if (OidIsValid(RangeVarGetRelid(table, NoLock, true /* missing_ok */ )))
-		(void) fp_upsert_exec_once(exec, "DROP TABLE " SPILL_TABLE, NULL,
-								   FP_UPSERT_PLAN_FREELY, NULL, NULL);
+		(void) fp_upsert_exec_once(exec,
+								   psprintf("DROP TABLE pg_temp.%s", name),
+								   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
 }
 
 /*

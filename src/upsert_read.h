@@ -26,7 +26,14 @@ extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
  */
 extern void fp_upsert_read_all(FpUpsertExec *exec, FpUpsertShape *shape);
 
-/* drops that table, if it is there */
+/*
+ * Copies the keys of all rows of the source, in the target's types, into a
+ * temporary table of its own with an index, and returns its name as SQL.
+ */
+extern const char *fp_upsert_read_keys(FpUpsertExec *exec,
+									   const FpUpsertShape *shape);
+
+/* drops these tables, if they are there */
 extern void fp_upsert_read_end(FpUpsertExec *exec);
 
 #endif							/* FLOWPG_UPSERT_READ_H */

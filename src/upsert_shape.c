@@ -136,6 +136,16 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 		!def->is_incremental &&
 		!shape->is_source_key_unique && !is_order_by_key;
 
+	if (shape->target_key == NIL)
+		shape->target_key = shape->key;
+	shape->has_deletes = shape->mode == FP_UPSERT_REPLACE ||
+		def->delete_missing;
+	if (shape->has_deletes && shape->is_citus)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an upsert cannot delete rows of target \"%s\" because it is a distributed table",
+						shape->target_name),
+				 errhint("Use a sql task that deletes what the source does not have.")));
 	if (shape->mode == FP_UPSERT_REPLACE)
 		learn_replaced(shape, def);
 
@@ -162,7 +172,7 @@ fp_upsert_shape_check_rights(const FpUpsertShape *shape)
 		if (column->is_key || column->is_updated)
 			require_right(shape, column->attnum, ACL_SELECT, "SELECT");
 	}
-	if (shape->mode == FP_UPSERT_REPLACE)
+	if (shape->has_deletes)
 		require_right(shape, InvalidAttrNumber, ACL_DELETE, "DELETE");
 }
 
@@ -177,6 +187,50 @@ fp_upsert_shape_set_spilled(FpUpsertShape *shape, const char *table)
 	shape->is_row_compared = are_operators_alike(shape->order);
 	foreach(lc, shape->columns)
 		((FpUpsertColumn *) lfirst(lc))->is_not_null = false;
+}
+
+FpUpsertShape *
+fp_upsert_shape_of_target(const FpUpsertShape *shape,
+						  const char *missing_from)
+{
+	FpUpsertShape *result = palloc0(sizeof(FpUpsertShape));
+	StringInfoData not_null;
+	ListCell   *lc;
+
+	result->mode = shape->mode;
+	result->page_size = shape->page_size;
+	result->is_deleting = true;
+	result->target_name = shape->target_name;
+	result->target = shape->target;
+	result->target_alias = shape->target_alias;
+	result->target_relid = shape->target_relid;
+	result->target_relkind = shape->target_relkind;
+	result->source_relkind = shape->target_relkind;
+	result->missing_from = missing_from;
+
+	initStringInfo(&not_null);
+	foreach(lc, shape->target_key)
+	{
+		FpUpsertColumn *column = palloc(sizeof(FpUpsertColumn));
+
+		*column = *(FpUpsertColumn *) lfirst(lc);
+		column->source_type = column->target_type;
+		column->source_collation = column->target_collation;
+		column->source_ops = column->target_ops;
+		column->is_same_order = true;
+		result->order = lappend(result->order, column);
+		appendStringInfo(&not_null, "%st.%s IS NOT NULL",
+						 not_null.len > 0 ? " AND " : "", column->quoted);
+	}
+	result->columns = result->order;
+	result->key = result->order;
+
+	/* a unique index may have nulls, which lie in no page */
+	result->source = psprintf("(SELECT * FROM %s AS t WHERE %s)",
+							  shape->target, not_null.data);
+	result->is_row_compared = shape->target_relkind != RELKIND_FOREIGN_TABLE &&
+		are_operators_alike(result->order);
+	return result;
 }
 
 char *
@@ -643,13 +697,6 @@ static void
 learn_replaced(FpUpsertShape *shape, const FpUpsertDef *def)
 {
 	char	   *sql;
-
-	if (shape->is_citus)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("target \"%s\" of an upsert in mode \"replace\" is a distributed table",
-						shape->target_name),
-				 errhint("Use a sql task that deletes and inserts in one transaction.")));
 
 	/* the line break ends a comment that the text may end with */
 	shape->replace_where = psprintf("(%s\n)", def->replace_where);

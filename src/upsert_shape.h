@@ -85,11 +85,17 @@ typedef struct FpUpsertShape
 								 * the target, too */
 	bool		is_foreign_range;	/* the same for a target on another server,
 									 * by the columns' types alone */
+	bool		is_deleting;	/* pages of the target, see
+								 * fp_upsert_shape_of_target() */
+	const char *missing_from;	/* likewise */
+	bool		has_deletes;	/* rows of the target are deleted */
 	bool		is_descending;	/* pages are taken from the last to the first */
 
 	List	   *columns;		/* FpUpsertColumn *, in the source's order */
 	List	   *order;			/* those of the page order: page_by, key */
 	List	   *key;			/* those of the key */
+	List	   *target_key;		/* the same in the order of the target's unique
+								 * index, if it has that of a B-tree */
 	bool		has_updated;	/* some column is_updated */
 } FpUpsertShape;
 
@@ -111,6 +117,14 @@ extern void fp_upsert_shape_check_rights(const FpUpsertShape *shape);
  */
 extern void fp_upsert_shape_set_spilled(FpUpsertShape *shape,
 										const char *table);
+
+/*
+ * A shape for going through the target itself by pages, in the order of its
+ * key; missing_from is a table with the columns of the key, in the target's
+ * types.
+ */
+extern FpUpsertShape *fp_upsert_shape_of_target(const FpUpsertShape *shape,
+												const char *missing_from);
 
 /* the names of columns as a list for people: a, b */
 extern char *fp_upsert_shape_names(const List *columns);

@@ -123,6 +123,15 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 		case FP_UPSERT_SQL_WRITE_CONFLICT:
 			append_write_conflict(&buf, shape, key);
 			break;
+		case FP_UPSERT_SQL_DELETE:
+			appendStringInfo(&buf, "DELETE FROM %s AS t WHERE ",
+							 shape->target);
+			append_range(&buf, shape, key, "t", shape->is_row_compared);
+			appendStringInfo(&buf, " AND NOT EXISTS (SELECT FROM %s AS p WHERE ",
+							 shape->missing_from);
+			append_key_equal(&buf, shape);
+			appendStringInfoChar(&buf, ')');
+			break;
 	}
 	return buf.data;
 }
@@ -211,6 +220,39 @@ fp_upsert_sql_collect(const FpUpsertShape *shape, const char *table)
 	appendStringInfo(&buf, " FROM %s AS s", shape->source);
 	if (!shape->is_source_key_unique)
 		append_latest_order(&buf, shape);
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_keys(const FpUpsertShape *shape, const char *table)
+{
+	StringInfoData buf;
+	ListCell   *lc;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE TEMPORARY TABLE %s AS SELECT ", table);
+	foreach(lc, shape->target_key)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		if (foreach_current_index(lc) > 0)
+			appendStringInfoString(&buf, ", ");
+		append_key_value(&buf, column, "s");
+		appendStringInfo(&buf, " AS %s", column->quoted);
+	}
+	appendStringInfo(&buf, " FROM %s AS s", shape->source);
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_keys_index(const FpUpsertShape *shape, const char *table)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE INDEX ON %s (", table);
+	append_names(&buf, shape->target_key, "", "");
+	appendStringInfoChar(&buf, ')');
 	return buf.data;
 }
 

@@ -27,7 +27,8 @@ typedef enum FpUpsertStatement
 	FP_UPSERT_SQL_WRITE,		/* writes new and changed rows; fails where
 								 * another transaction has put a new key there
 								 * meanwhile */
-	FP_UPSERT_SQL_WRITE_CONFLICT	/* the same with ON CONFLICT */
+	FP_UPSERT_SQL_WRITE_CONFLICT,	/* the same with ON CONFLICT */
+	FP_UPSERT_SQL_DELETE		/* deletes what shape->missing_from has not */
 } FpUpsertStatement;
 
 /* Which statement, exactly: those of the same key are the same text. */
@@ -67,6 +68,12 @@ extern char *fp_upsert_sql_spill_index(const FpUpsertShape *shape,
 /* copies the whole source likewise, of each key the last in page order */
 extern char *fp_upsert_sql_collect(const FpUpsertShape *shape,
 								   const char *table);
+
+/* copies the keys of the source, in the target's types, and their index */
+extern char *fp_upsert_sql_keys(const FpUpsertShape *shape,
+								const char *table);
+extern char *fp_upsert_sql_keys_index(const FpUpsertShape *shape,
+									  const char *table);
 
 /*
  * Mode replace, with the source so collected: deletes the target's rows that

@@ -173,6 +173,21 @@ is(progress($node, $second), 'success 3 2', 'cleared, a run reads what it read b
 shows($node, q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM again_copy WHERE v = 'lost'}, '49 50 76', 'and no more');
 is(position('again'), '{"id": "100"}', 'the position stays where later runs have brought it');
 
+# also with a page order that the run did not have
+define($node, q{
+ALTER TABLE again ADD at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE again_copy ADD at timestamptz;
+CREATE INDEX ON again (at, id);
+SELECT flow_add_upsert('again', 'load', 'again', 'again_copy', page_by => '{at}', incremental => true, page_size => 10);
+SELECT flow_set_position('again', 'load', NULL);
+});
+wait_for_backfill($node, backfill($node, 'again', '2024-01-02', '2024-01-02', reprocess => "'completed'"));
+is(progress($node, $second), 'success 10 100', 'with a new page order it begins anew');
+define($node, q{
+SELECT flow_add_upsert('again', 'load', 'again', 'again_copy', incremental => true, page_size => 10);
+SELECT flow_set_position('again', 'load', '{"id": 100}');
+});
+
 # ------------------------------------------------------------------------
 # Runs of one task wait for each other; an overtaken run moves nothing back
 
