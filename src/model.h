@@ -265,7 +265,9 @@ typedef struct FpModel
 	List	   *cancelling;		/* FpRun *: with attempts that are to stop */
 	TimestampTz reminded_at;	/* when their workers were last told */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */
-	char		problem[256];	/* what scheduler_status shows */
+	const char *shortage;		/* what is short; empty: nothing */
+	char		problem[256];	/* a DAG that cannot be read; scheduler_status
+								 * shows it, or else the shortage */
 } FpModel;
 
 extern FpModel *fp_model_new(void);

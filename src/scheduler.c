@@ -267,7 +267,8 @@ run_protected_cycle(FpModel **model)
 			fp_cycle_load(current);
 		}
 		timeout = fp_cycle_run(current, slot);
-		set_problem(current->problem);
+		set_problem(current->problem[0] != '\0' ? current->problem
+					: current->shortage);
 	}
 	PG_CATCH();
 	{

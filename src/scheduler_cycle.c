@@ -179,6 +179,8 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 
 	fp_dispatch_hand_over(model, planned);
 	has_shortage = !fp_workers_tend(model);
+	model->shortage = has_shortage ?
+		"no background worker slot is free: increase max_worker_processes" : "";
 	keep_house();
 	return next_wake(model, has_shortage);
 }
