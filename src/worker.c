@@ -83,6 +83,8 @@ fp_worker_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		CHECK_FOR_INTERRUPTS();
+		/* before a task is taken, not in its first transaction */
+		AcceptInvalidationMessages();
 		if (take_next(has_result))
 		{
 			fp_task_exec_run(&assignment, slot, &done);

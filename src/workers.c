@@ -132,9 +132,11 @@ claim_idle_worker(void)
 		FpWorkerSlot *worker = &fp_shared->workers[i];
 		FpLane	   *lane = &fp_shared->lanes[worker->lane];
 
-		if (worker->state == FP_WORKER_FREE || worker->must_stop)
+		/* a slot is free, or about to be: unless processes are what is short */
+		if (worker->state == FP_WORKER_FREE ? !has_warned_of_shortage
+			: worker->must_stop)
 		{
-			idle = NULL;		/* a slot is free, or about to be */
+			idle = NULL;
 			break;
 		}
 		if (worker->state == FP_WORKER_IDLE && lane->head == lane->tail)
