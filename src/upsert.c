@@ -21,6 +21,8 @@
  *	  upsert_index.c	what indexes and constraints promise
  *	  upsert_sql.c		the statements
  *	  upsert_exec.c		how they are planned and run
+ *	  upsert_bound.c	bounds of pages
+ *	  upsert_page.c		one page, found and written
  *	  upsert_read.c		sources that no index can page
  *	  upsert_late.c		how far incremental positions may move
  *	  upsert_replace.c	mode replace, which has one page
@@ -30,7 +32,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -47,8 +48,10 @@
 #include "position_store.h"
 #include "spi_util.h"
 #include "upsert.h"
+#include "upsert_bound.h"
 #include "upsert_exec.h"
 #include "upsert_late.h"
+#include "upsert_page.h"
 #include "upsert_read.h"
 #include "upsert_replace.h"
 #include "upsert_shape.h"
@@ -59,18 +62,11 @@ typedef struct UpsertRun
 {
 	FpUpsertShape *shape;		/* NULL: not looked up yet */
 	FpUpsertExec exec;
+	FpUpsertPage page;
 
 	MemoryContext context;		/* of all that is kept over pages */
 	MemoryContext page_context; /* reset after each page */
-	MemoryContext last_context; /* of last; reset when it moves */
-
-	/* bounds, see upsert_exec.h */
-	char	  **last;			/* the row that the last page ended with; NULL:
-								 * there was none */
-	char	  **end;			/* the last row to be read; NULL: there is
-								 * nothing to read */
-	char	  **upper;			/* the row that the page under way ends with;
-								 * NULL: not known yet */
+	MemoryContext last_context; /* of page.last; reset when it moves */
 
 	/* incremental only */
 	bool		is_incremental;
@@ -80,13 +76,10 @@ typedef struct UpsertRun
 	FpUpsertPlace from;			/* what it says; NULL: the beginning */
 	char	   *next;			/* flow.position when the run ends */
 
-	int			nequal;			/* columns on which the last page's bounds
-								 * agreed */
 	bool		is_exclusive;	/* runs of the task wait for each other */
 	bool		is_spilled;
 	bool		has_to_delete;	/* pages of the target are to follow */
 	bool		was_deleting;	/* an earlier attempt had got to them */
-	bool		has_written;	/* the last page wrote rows */
 	FpUpsertProgress progress;
 } UpsertRun;
 
@@ -106,21 +99,11 @@ static void run_nothing(UpsertRun *self, FpUpsertPageDone page_done,
 static void run_replace(UpsertRun *self, FpUpsertPageDone page_done,
 						void *arg);
 static bool run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
-static bool find_upper(UpsertRun *self);
-static uint64 write_page(UpsertRun *self);
-static uint64 write_rows(UpsertRun *self, FpUpsertStatement statement);
-static bool differs_from_target(UpsertRun *self);
-static FpUpsertPlanning write_planning(UpsertRun *self);
-static FpUpsertSqlKey page_key(UpsertRun *self, FpUpsertStatement statement);
-static void read_count(const FpRow *row, void *arg);
-static char **copy_bound(UpsertRun *self, char **bound,
-						 MemoryContext context);
-static int	count_equal(UpsertRun *self, char **a, char **b);
+static void begin_page(UpsertRun *self);
+static void end_page(UpsertRun *self, uint64 rows, bool is_end,
+					 FpUpsertPageDone page_done, void *arg);
 static char *make_position(UpsertRun *self, char **last);
-static void append_bound(StringInfo buf, UpsertRun *self, char **bound);
 static void parse_position(UpsertRun *self, const char *position);
-static char **parse_bound(UpsertRun *self, Jsonb *position,
-						  const char *name);
 static void begin_transaction(UpsertRun *self, MemoryContext context);
 static void upsert_error_context(void *arg);
 
@@ -137,6 +120,7 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 	Assert(!IsTransactionState());
 
 	self.progress = *start;
+	self.page.exec = &self.exec;
 	self.context = AllocSetContextCreate(caller_context, "flowpg upsert",
 										 ALLOCSET_DEFAULT_SIZES);
 	self.page_context = AllocSetContextCreate(self.context,
@@ -198,7 +182,7 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 			parse_position(self, self->progress.position);
 	}
 	if (def->mode != FP_UPSERT_REPLACE && !self->was_deleting &&
-		(self->end != NULL || !self->is_incremental))
+		(self->page.end != NULL || !self->is_incremental))
 		prepare_pages(self);
 
 	PopActiveSnapshot();
@@ -212,14 +196,14 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 static void
 prepare_pages(UpsertRun *self)
 {
-	char	  **last = self->has_to_delete ? NULL : self->last;
+	char	  **last = self->has_to_delete ? NULL : self->page.last;
 
 	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape, last);
-	if (self->end == NULL)
+	if (self->page.end == NULL)
 	{
 		FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
 
-		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
 }
 
@@ -247,15 +231,15 @@ prepare_deletion(UpsertRun *self)
 	fp_upsert_exec_init(&self->exec, self->shape, run);
 
 	MemoryContextReset(self->last_context);
-	self->last = NULL;
-	self->end = NULL;
-	self->nequal = 0;
+	self->page.last = NULL;
+	self->page.end = NULL;
+	self->page.nequal = 0;
 	self->is_spilled = true;
 	self->has_to_delete = false;
 	if (self->was_deleting)
 		parse_position(self, self->progress.position);
 	else
-		self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	self->progress.position = NULL;
 
 	PopActiveSnapshot();
@@ -266,9 +250,9 @@ prepare_deletion(UpsertRun *self)
 static void
 run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 {
-	bool		is_done = self->end == NULL ||
-		(self->last != NULL &&
-		 count_equal(self, self->last, self->end) == self->exec.norder);
+	bool		is_done = self->page.end == NULL ||
+		fp_upsert_bound_equal(self->page.last, self->page.end,
+							  self->exec.norder);
 
 	if (!is_done)
 	{
@@ -306,9 +290,9 @@ prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
 	fp_upsert_late_check(self->shape, def->lookback);
 	if (self->progress.position != NULL)
 		parse_position(self, self->progress.position);
-	if (self->end == NULL)
+	if (self->page.end == NULL)
 		begin_interval(self);
-	if (self->last == NULL && self->from != NULL)
+	if (self->page.last == NULL && self->from != NULL)
 		find_first(self);
 
 	PopActiveSnapshot();
@@ -332,9 +316,9 @@ begin_interval(UpsertRun *self)
 	self->from = reached->last;
 	fp_upsert_late_adopt(self->shape, reached);
 
-	self->end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
-	if (self->end != NULL)
-		fp_upsert_late_advance(&self->exec, reached, self->end,
+	self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+	if (self->page.end != NULL)
+		fp_upsert_late_advance(&self->exec, reached, self->page.end,
 							   self->lookback);
 	self->next = fp_upsert_late_text(self->shape, reached);
 }
@@ -350,9 +334,10 @@ find_first(UpsertRun *self)
 	while (key.nequal < self->exec.norder && self->from[key.nequal] != NULL)
 		key.nequal++;
 	if (key.nequal == self->exec.norder)
-		self->last = copy_bound(self, self->from, self->last_context);
+		self->page.last = fp_upsert_bound_copy(self->from, self->exec.norder,
+											   self->last_context);
 	else
-		self->last = fp_upsert_exec_find(&self->exec, &key, self->from, NULL);
+		self->page.last = fp_upsert_exec_find(&self->exec, &key, self->from, NULL);
 }
 
 /*
@@ -429,35 +414,39 @@ run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 static bool
 run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 {
+	FpUpsertProgress before = self->progress;
 	bool		is_end;
-	bool		is_last;		/* of the whole upsert */
-	uint64		rows;
+	volatile bool has_collided = false;
 
 	CHECK_FOR_INTERRUPTS();
-	begin_transaction(self, self->page_context);
-	if (self->is_exclusive)
-		lock_task(self, false /* is_session */ );
+	begin_page(self);
+	is_end = fp_upsert_page_find(&self->page);
 
-	is_end = find_upper(self);
-	is_last = is_end && !self->has_to_delete;
-	rows = write_page(self);
+	PG_TRY();
+	{
+		end_page(self, fp_upsert_page_write(&self->page, false), is_end,
+				 page_done, arg);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(self->page_context);
+		FlushErrorState();
+		has_collided = true;
+	}
+	PG_END_TRY();
 
-	self->has_written = rows > 0;
-	self->progress.pages++;
-	self->progress.rows_written += rows;
-	self->progress.position = make_position(self, self->upper);
-	if (is_last && self->is_spilled)
-		fp_upsert_read_end(&self->exec);
-	page_done(&self->progress, is_last, arg);
-	if (is_last)
-		record_end(self);
+	if (has_collided)
+	{
+		AbortCurrentTransaction();
+		self->progress = before;
+		begin_page(self);
+		end_page(self, fp_upsert_page_write(&self->page, true), is_end,
+				 page_done, arg);
+	}
 
-	fp_spi_commit_transaction();
-
-	self->nequal = page_key(self, FP_UPSERT_SQL_BOUND).nequal;
-	MemoryContextReset(self->last_context);
-	self->last = copy_bound(self, self->upper, self->last_context);
-	self->upper = NULL;
+	fp_upsert_page_next(&self->page, self->last_context);
 	self->progress.position = NULL;
 	MemoryContextSwitchTo(self->context);
 	MemoryContextReset(self->page_context);
@@ -465,172 +454,40 @@ run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 	return is_end;
 }
 
-/*
- * Set upper, in the current context; true: it is the end.
- *
- * A key often begins with a code that few values share.  Within one of them
- * the page is a range of the other columns; said so, it costs less to find,
- * and where rows are not compared as rows (another server) it is not looked
- * for from the code's first row.  So it is first looked for among the rows
- * that agree in as many columns as those of the last page did.
- */
-static bool
-find_upper(UpsertRun *self)
+static void
+begin_page(UpsertRun *self)
 {
-	FpUpsertSqlKey key = {FP_UPSERT_SQL_BOUND, self->last != NULL,
-	self->nequal};
-
-	self->upper = fp_upsert_exec_find(&self->exec, &key, self->last,
-									  self->end);
-	if (self->upper == NULL && key.nequal > 0)
-	{
-		key.nequal = 0;
-		self->upper = fp_upsert_exec_find(&self->exec, &key, self->last,
-										  self->end);
-	}
-	if (self->upper != NULL)
-		return count_equal(self, self->upper, self->end) == self->exec.norder;
-
-	self->upper = copy_bound(self, self->end, CurrentMemoryContext);
-	return true;
+	begin_transaction(self, self->page_context);
+	if (self->is_exclusive)
+		lock_task(self, false /* is_session */ );
 }
 
 /*
- * Write the page's rows and return how many were written.
- *
- * A page whose predecessor needed no writing is compared first, which costs
- * less than to find by writing that there is nothing to write.
- *
- * Its plain INSERT may meet a key that another transaction has just put
- * there.  That is rare, so it is not guarded by a subtransaction: the page's
- * transaction is given up, and the page is written again with ON CONFLICT,
- * or, where that cannot be, in the same way, which now sees the row.
- */
-static uint64
-write_page(UpsertRun *self)
-{
-	MemoryContext context = CurrentMemoryContext;
-	FpUpsertStatement again;
-	volatile uint64 rows = 0;
-	volatile bool has_collided = false;
-
-	if (self->shape->is_deleting)
-		return write_rows(self, FP_UPSERT_SQL_DELETE);
-	if (self->shape->is_citus)
-		return write_rows(self, FP_UPSERT_SQL_WRITE_CONFLICT);
-	if (!self->has_written && !differs_from_target(self))
-		return 0;
-
-	PG_TRY();
-	{
-		rows = write_rows(self, FP_UPSERT_SQL_WRITE);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-		has_collided = true;
-	}
-	PG_END_TRY();
-
-	if (!has_collided)
-		return rows;
-
-	AbortCurrentTransaction();
-	begin_transaction(self, context);
-	again = self->shape->target_relkind == RELKIND_FOREIGN_TABLE ?
-		FP_UPSERT_SQL_WRITE : FP_UPSERT_SQL_WRITE_CONFLICT;
-	return write_rows(self, again);
-}
-
-static uint64
-write_rows(UpsertRun *self, FpUpsertStatement statement)
-{
-	FpUpsertSqlKey key = page_key(self, statement);
-	int64		count = 0;
-	uint64		processed;
-
-	processed = fp_upsert_exec_run(&self->exec, &key, self->last, self->upper,
-								   write_planning(self), read_count, &count);
-	return fp_upsert_sql_returns_count(self->shape, statement) ?
-		count : processed;
-}
-
-static bool
-differs_from_target(UpsertRun *self)
-{
-	FpUpsertSqlKey key = page_key(self, FP_UPSERT_SQL_LOOK);
-
-	return fp_upsert_exec_run(&self->exec, &key, self->last, self->upper,
-							  write_planning(self), NULL, NULL) > 0;
-}
-
-static FpUpsertPlanning
-write_planning(UpsertRun *self)
-{
-	if (self->shape->is_citus)
-		return FP_UPSERT_PLAN_FREELY;
-	if (self->shape->target_relkind == RELKIND_FOREIGN_TABLE)
-		return FP_UPSERT_PLAN_FETCH;
-	if (!self->shape->is_key_order)
-		return FP_UPSERT_PLAN_LOOKUP;
-	return self->exec.norder == 1 ? FP_UPSERT_PLAN_HASH : FP_UPSERT_PLAN_MERGE;
-}
-
-/*
- * The form of a statement that fits the page under way.
- */
-static FpUpsertSqlKey
-page_key(UpsertRun *self, FpUpsertStatement statement)
-{
-	FpUpsertSqlKey key = {statement, self->last != NULL, 0};
-
-	if (self->last != NULL)
-		key.nequal = Min(count_equal(self, self->last, self->upper),
-						 self->exec.norder - 1);
-	return key;
-}
-
-/*
- * Row callback.
+ * Record the page in its transaction, and commit that.
  */
 static void
-read_count(const FpRow *row, void *arg)
+end_page(UpsertRun *self, uint64 rows, bool is_end, FpUpsertPageDone page_done,
+		 void *arg)
 {
-	*(int64 *) arg = fp_row_int64(row, 1);
-}
+	bool		is_last = is_end && !self->has_to_delete;
 
-static char **
-copy_bound(UpsertRun *self, char **bound, MemoryContext context)
-{
-	int			norder = self->exec.norder;
-	char	  **copy = MemoryContextAlloc(context, norder * sizeof(char *));
-
-	for (int i = 0; i < norder; i++)
-		copy[i] = MemoryContextStrdup(context, bound[i]);
-	return copy;
-}
-
-/*
- * On how many of their first columns two bounds agree.
- */
-static int
-count_equal(UpsertRun *self, char **a, char **b)
-{
-	int			count = 0;
-
-	while (count < self->exec.norder && strcmp(a[count], b[count]) == 0)
-		count++;
-	return count;
+	self->progress.pages++;
+	self->progress.rows_written += rows;
+	self->progress.position = make_position(self, self->page.upper);
+	if (is_last && self->is_spilled)
+		fp_upsert_read_end(&self->exec);
+	page_done(&self->progress, is_last, arg);
+	if (is_last)
+		record_end(self);
+	fp_spi_commit_transaction();
 }
 
 /*
  * The position as jsonb text, in the current context: the last row that was
- * read and the last row to be read; "deleting" where these are the target's.  With an incremental upsert also where it
- * began and what it will have reached: a run that is cleared loses "last"
- * alone, and so reads the same rows again.
+ * read and the last row to be read; "deleting" where these are the target's.
+ * With an incremental upsert also where it began and what it will have
+ * reached: a run that is cleared loses "last" alone, and so reads the same
+ * rows again.
  */
 static char *
 make_position(UpsertRun *self, char **last)
@@ -640,9 +497,9 @@ make_position(UpsertRun *self, char **last)
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "{%s\"last\": ",
 					 self->shape->is_deleting ? "\"deleting\": true, " : "");
-	append_bound(&buf, self, last);
+	fp_upsert_bound_append(&buf, last, self->exec.norder);
 	appendStringInfoString(&buf, ", \"end\": ");
-	append_bound(&buf, self, self->end);
+	fp_upsert_bound_append(&buf, self->page.end, self->exec.norder);
 	if (self->is_incremental)
 	{
 		appendStringInfoString(&buf, ", \"order\": ");
@@ -655,19 +512,6 @@ make_position(UpsertRun *self, char **last)
 	}
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
-}
-
-static void
-append_bound(StringInfo buf, UpsertRun *self, char **bound)
-{
-	appendStringInfoChar(buf, '[');
-	for (int i = 0; i < self->exec.norder; i++)
-	{
-		if (i > 0)
-			appendStringInfoString(buf, ", ");
-		escape_json(buf, bound[i]);
-	}
-	appendStringInfoChar(buf, ']');
 }
 
 /*
@@ -699,37 +543,10 @@ parse_position(UpsertRun *self, const char *position)
 			self->from = fp_upsert_late_place_parse(self->shape,
 													JsonbValueToJsonb(value));
 	}
-	if (fp_jsonb_get(jsonb, "last") != NULL)
-		self->last = parse_bound(self, jsonb, "last");
-	self->end = parse_bound(self, jsonb, "end");
-}
-
-static char **
-parse_bound(UpsertRun *self, Jsonb *position, const char *name)
-{
-	JsonbValue	buffer;
-	JsonbValue *array;
-	char	  **bound = palloc(self->exec.norder * sizeof(char *));
-
-	array = getKeyJsonValueFromContainer(&position->root, name, strlen(name),
-										 &buffer);
-	if (array == NULL || array->type != jbvBinary ||
-		!JsonContainerIsArray(array->val.binary.data) ||
-		JsonContainerSize(array->val.binary.data) != self->exec.norder)
-		elog(ERROR, "\"%s\" in the position of an upsert is not a row of %d columns",
-			 name, self->exec.norder);
-
-	for (int i = 0; i < self->exec.norder; i++)
-	{
-		JsonbValue *element;
-
-		element = getIthJsonbValueFromContainer(array->val.binary.data, i);
-		if (element->type != jbvString)
-			elog(ERROR, "\"%s\" in the position of an upsert has a column that is not text",
-				 name);
-		bound[i] = pnstrdup(element->val.string.val, element->val.string.len);
-	}
-	return bound;
+	self->page.last = fp_upsert_bound_parse(&jsonb->root, "last",
+											self->exec.norder);
+	self->page.end = fp_upsert_bound_parse(&jsonb->root, "end",
+										   self->exec.norder);
 }
 
 /*
@@ -761,31 +578,17 @@ static void
 upsert_error_context(void *arg)
 {
 	UpsertRun  *self = arg;
-	StringInfoData buf;
 
 	if (self->shape == NULL)
 		return;
-	if (self->upper == NULL)
+	if (self->page.upper == NULL)
 	{
 		errcontext("upsert into \"%s\" after page " INT64_FORMAT,
 				   self->shape->target_name, self->progress.pages);
 		return;
 	}
 
-	initStringInfo(&buf);
-	if (self->last != NULL)
-	{
-		appendStringInfoString(&buf, "> (");
-		for (int i = 0; i < self->exec.norder; i++)
-			appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", self->last[i]);
-		appendStringInfoString(&buf, ") ");
-	}
-	appendStringInfoString(&buf, "to (");
-	for (int i = 0; i < self->exec.norder; i++)
-		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", self->upper[i]);
-	appendStringInfoChar(&buf, ')');
-
-	errcontext("page " INT64_FORMAT " of upsert into \"%s\": (%s) %s",
+	errcontext("page " INT64_FORMAT " of upsert into \"%s\": %s",
 			   self->progress.pages + 1, self->shape->target_name,
-			   fp_upsert_shape_names(self->shape->order), buf.data);
+			   fp_upsert_page_text(&self->page));
 }

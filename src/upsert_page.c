@@ -1,0 +1,199 @@
+/*-------------------------------------------------------------------------
+ *
+ * upsert_page.c
+ *	  One page of an upsert: found and written.
+ *
+ * Runs in workers, in the page's transaction, as the DAG's owner.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "lib/stringinfo.h"
+#include "utils/memutils.h"
+
+#include "upsert_bound.h"
+#include "upsert_page.h"
+
+static uint64 write_range(FpUpsertPage *page, FpUpsertStatement statement,
+						  char **lower, char **upper);
+static bool differs_from_target(FpUpsertPage *page);
+static FpUpsertPlanning write_planning(const FpUpsertExec *exec);
+static FpUpsertSqlKey range_key(const FpUpsertExec *exec,
+								FpUpsertStatement statement,
+								char **lower, char **upper);
+static FpUpsertStatement again_statement(const FpUpsertShape *shape);
+static void read_count(const FpRow *row, void *arg);
+
+
+/*
+ * A key often begins with a code that few values share.  Within one of them
+ * the page is a range of the other columns; said so, it costs less to find,
+ * and where rows are not compared as rows (another server) it is not looked
+ * for from the code's first row.  So it is first looked for among the rows
+ * that agree in as many columns as those of the last page did.
+ */
+bool
+fp_upsert_page_find(FpUpsertPage *page)
+{
+	FpUpsertExec *exec = page->exec;
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_BOUND, page->last != NULL,
+	page->last != NULL ? page->nequal : 0};
+
+	page->upper = fp_upsert_exec_find(exec, &key, page->last, page->end);
+	if (page->upper == NULL && key.nequal > 0)
+	{
+		key.nequal = 0;
+		page->upper = fp_upsert_exec_find(exec, &key, page->last, page->end);
+	}
+	if (page->upper != NULL)
+		return fp_upsert_bound_equal(page->upper, page->end, exec->norder);
+
+	page->upper = fp_upsert_bound_copy(page->end, exec->norder,
+									   CurrentMemoryContext);
+	return true;
+}
+
+/*
+ * A page whose predecessor needed no writing is compared first, which costs
+ * less than to find by writing that there is nothing to write.
+ *
+ * Its plain INSERT may meet a key that another transaction has just put
+ * there.  That is rare, so it is not guarded by a subtransaction: the page's
+ * transaction is given up, and the page is written again with ON CONFLICT,
+ * or, where that cannot be, in the same way, which now sees the row.
+ */
+uint64
+fp_upsert_page_write(FpUpsertPage *page, bool is_again)
+{
+	const FpUpsertShape *shape = page->exec->shape;
+	FpUpsertStatement statement = FP_UPSERT_SQL_WRITE;
+	uint64		rows;
+
+	if (shape->is_deleting)
+		statement = FP_UPSERT_SQL_DELETE;
+	else if (shape->is_citus)
+		statement = FP_UPSERT_SQL_WRITE_CONFLICT;
+	else if (is_again)
+		statement = again_statement(shape);
+	else if (!page->has_written && !differs_from_target(page))
+		return 0;
+
+	rows = write_range(page, statement, page->last, page->upper);
+	page->has_written = rows > 0;
+	return rows;
+}
+
+uint64
+fp_upsert_page_write_part(FpUpsertPage *page, char **lower, char **upper)
+{
+	return write_range(page, again_statement(page->exec->shape), lower,
+					   upper);
+}
+
+void
+fp_upsert_page_next(FpUpsertPage *page, MemoryContext context)
+{
+	FpUpsertExec *exec = page->exec;
+
+	page->nequal = range_key(exec, FP_UPSERT_SQL_BOUND, page->last,
+							 page->upper).nequal;
+	MemoryContextReset(context);
+	page->last = fp_upsert_bound_copy(page->upper, exec->norder, context);
+	page->upper = NULL;
+}
+
+char *
+fp_upsert_page_text(const FpUpsertPage *page)
+{
+	int			norder = page->exec->norder;
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "(%s) ",
+					 fp_upsert_shape_names(page->exec->shape->order));
+	if (page->last != NULL)
+	{
+		appendStringInfoString(&buf, "> (");
+		for (int i = 0; i < norder; i++)
+			appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", page->last[i]);
+		appendStringInfoString(&buf, ") ");
+	}
+	appendStringInfoString(&buf, "to (");
+	for (int i = 0; i < norder; i++)
+		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", page->upper[i]);
+	appendStringInfoChar(&buf, ')');
+	return buf.data;
+}
+
+static uint64
+write_range(FpUpsertPage *page, FpUpsertStatement statement, char **lower,
+			char **upper)
+{
+	FpUpsertExec *exec = page->exec;
+	FpUpsertSqlKey key = range_key(exec, statement, lower, upper);
+	int64		count = 0;
+	uint64		processed;
+
+	processed = fp_upsert_exec_run(exec, &key, lower, upper,
+								   write_planning(exec), read_count, &count);
+	return fp_upsert_sql_returns_count(exec->shape, statement) ?
+		count : processed;
+}
+
+static bool
+differs_from_target(FpUpsertPage *page)
+{
+	FpUpsertExec *exec = page->exec;
+	FpUpsertSqlKey key = range_key(exec, FP_UPSERT_SQL_LOOK, page->last,
+								   page->upper);
+
+	return fp_upsert_exec_run(exec, &key, page->last, page->upper,
+							  write_planning(exec), NULL, NULL) > 0;
+}
+
+static FpUpsertPlanning
+write_planning(const FpUpsertExec *exec)
+{
+	const FpUpsertShape *shape = exec->shape;
+
+	if (shape->is_citus)
+		return FP_UPSERT_PLAN_FREELY;
+	if (shape->target_relkind == RELKIND_FOREIGN_TABLE)
+		return FP_UPSERT_PLAN_FETCH;
+	if (!shape->is_key_order)
+		return FP_UPSERT_PLAN_LOOKUP;
+	return exec->norder == 1 ? FP_UPSERT_PLAN_HASH : FP_UPSERT_PLAN_MERGE;
+}
+
+/*
+ * The form of a statement that fits a range.
+ */
+static FpUpsertSqlKey
+range_key(const FpUpsertExec *exec, FpUpsertStatement statement,
+		  char **lower, char **upper)
+{
+	FpUpsertSqlKey key = {statement, lower != NULL, 0};
+
+	if (lower != NULL)
+		key.nequal = Min(fp_upsert_bound_nequal(lower, upper, exec->norder),
+						 exec->norder - 1);
+	return key;
+}
+
+static FpUpsertStatement
+again_statement(const FpUpsertShape *shape)
+{
+	return shape->target_relkind == RELKIND_FOREIGN_TABLE ?
+		FP_UPSERT_SQL_WRITE : FP_UPSERT_SQL_WRITE_CONFLICT;
+}
+
+/*
+ * Row callback.
+ */
+static void
+read_count(const FpRow *row, void *arg)
+{
+	*(int64 *) arg = fp_row_int64(row, 1);
+}
