@@ -224,13 +224,20 @@ FROM unnest(ARRAY['NULL, ''t'', NULL', '''u'', NULL, NULL', '''no'', ''t'', NULL
     '''u'', ''position'', ''[]''', '''u'', ''position'', ''{}''', '''u'', ''position'', ''{"at": null}''', '''u'', ''position'', ''5''']) AS a;
 SELECT error_of($$SELECT flow_get_position('u', 'table')$$);
 
+-- several workers at a time
+SELECT flow_add_upsert('u', 'parallel', 'legacy.orders', 'lv0.orders', parallel_pages => 2);
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', parallel_pages => 2, mode => 'replace', replace_where => 'true' $$);
+SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', parallel_pages => 2, page_by => '{at}' $$);
+CREATE TABLE legacy.without_index (id int, code text);
+SELECT error_of_upsert($$ 'legacy.without_index', 'lv0.numbered', parallel_pages => 2 $$);
+
 SELECT flow_add_upsert('u', 'missing', 'legacy.orders', 'lv0.orders', delete_missing => true);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', delete_missing => true, mode => 'replace', replace_where => 'true' $$);
 SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', page_by => '{at}', delete_missing => true, incremental => true $$);
 
 -- for later, and so far refused rather than ignored
 SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', %s $$, argument))
-FROM unnest(ARRAY['parallel_pages => 2', 'create_partition => true',
+FROM unnest(ARRAY['create_partition => true',
     'on_row_error => ''keep''']) AS argument;
 
 --

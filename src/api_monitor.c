@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(flow_interval_at);
 PG_FUNCTION_INFO_V1(flow_worker_slots);
 PG_FUNCTION_INFO_V1(flow_scheduler_slot);
 
-#define WORKER_COLUMNS 13
+#define WORKER_COLUMNS 14
 #define SCHEDULER_COLUMNS 8
 
 /* What is shown of a worker slot. */
@@ -49,6 +49,7 @@ typedef struct WorkerInfo
 	uint64		pages;
 	uint64		rows_written;
 	uint64		rows_expected;
+	bool		is_helping;
 } WorkerInfo;
 
 static int	copy_workers(WorkerInfo **workers);
@@ -231,6 +232,7 @@ copy_workers(WorkerInfo **workers)
 		worker->pages = pg_atomic_read_u64(&slot->pages);
 		worker->rows_written = pg_atomic_read_u64(&slot->rows_written);
 		worker->rows_expected = pg_atomic_read_u64(&slot->rows_expected);
+		worker->is_helping = slot->helps != 0;
 		n++;
 	}
 	LWLockRelease(fp_shared->lock);
@@ -254,7 +256,10 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerInfo *worker)
 	values[2] = CStringGetTextDatum(worker_states[worker->state]);
 	nulls[1] = nulls[2] = false;
 	put_time(values, nulls, 3, worker->since);
-	if (worker->state == FP_WORKER_BUSY && current->token != 0 &&
+	values[13] = BoolGetDatum(worker->is_helping);
+	nulls[13] = false;
+	if (worker->state == FP_WORKER_BUSY &&
+		(current->token != 0 || worker->is_helping) &&
 		fp_dag_rights_may_see(GetUserId(), worker->role))
 	{
 		values[4] = Int64GetDatum(current->run_id);

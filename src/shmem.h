@@ -120,6 +120,10 @@ typedef struct FpWorkerSlot
 	FpAssignment current;		/* valid while busy; token 0: none */
 	uint64		cancel_token;	/* the attempt that is to be cancelled */
 	TimestampTz started_at;		/* of the current attempt */
+	int			helpers_wanted; /* others that may help with it, see help.c */
+	uint64		helps;			/* the attempt of another worker that this one
+								 * helps with; current is a copy of it, with
+								 * token 0 */
 
 	/* live figures, written by the worker without the lock */
 	pg_atomic_uint64 pages;

@@ -49,6 +49,7 @@
 #include "clock.h"
 #include "dag_rights.h"
 #include "dag_store.h"
+#include "help.h"
 #include "operators.h"
 #include "request_store.h"
 #include "run_store.h"
@@ -106,10 +107,12 @@ static TimeoutId deadline_timeout;
 static volatile sig_atomic_t is_timed_out = false;
 static volatile sig_atomic_t ncancels = 0;
 
+static void reset_session(void);
 static void run_attempt(Attempt *attempt);
 static void prepare(Attempt *attempt);
 static void run_sql(Attempt *attempt);
 static void run_upsert(Attempt *attempt);
+static void help_upsert(Attempt *attempt);
 static void run_check(Attempt *attempt);
 static void run_sensor(Attempt *attempt);
 static void run_branch(Attempt *attempt);
@@ -124,8 +127,8 @@ static void reschedule(Attempt *attempt, TimestampTz poke_at);
 static char *param_text(Attempt *attempt, const char *name);
 static bool param_bool(Attempt *attempt, const char *name);
 static int64 param_interval(Attempt *attempt, const char *name);
-static void page_done(const FpUpsertProgress *progress, bool is_last,
-					  void *arg);
+static FpUpsertDef *find_upsert(Attempt *attempt, FpUpsertStart *start);
+static void page_done(const FpPageRecord *page, bool is_last, void *arg);
 static void record_success(Attempt *attempt, const FpUserSqlResult *result);
 static void record_failure(Attempt *attempt, ErrorData *error, FpDone *done);
 static void commit_later(const Attempt *attempt);
@@ -136,7 +139,7 @@ static char *error_message(const Attempt *attempt, const ErrorData *error);
 static char *foreign_context(const Attempt *attempt, const char *context);
 static char *own_context(const Attempt *attempt);
 static void error_context(void *arg);
-static void start_timers(const FpAssignment *assignment);
+static void start_timers(int64 execution_timeout);
 static void stop_timers(void);
 static void handle_heartbeat(void);
 static void handle_deadline(void);
@@ -182,7 +185,7 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 
 	PG_TRY();
 	{
-		start_timers(assignment);
+		start_timers(assignment->execution_timeout);
 		run_attempt(attempt);
 		stop_timers();
 		done->outcome = attempt->outcome;
@@ -204,6 +207,7 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
 
+		fp_help_stop();
 		record_failure(attempt, error, done);
 	}
 	PG_END_TRY();
@@ -211,12 +215,67 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 	error_context_stack = callback.previous;
 	done->lsn = XactLastCommitEnd;
 	done->duration = fp_clock_real() - attempt->started_at;
+	reset_session();
+	MemoryContextSwitchTo(previous);
+	MemoryContextReset(task_context);
+}
+
+/*
+ * What fails here is left to the leader, who takes over what was begun, and
+ * fails with the same error or does not.
+ */
+void
+fp_task_exec_help(const FpAssignment *assignment, FpWorkerSlot *leader)
+{
+	MemoryContext previous = MemoryContextSwitchTo(task_context);
+	ErrorContextCallback callback;
+	Attempt    *attempt = palloc0(sizeof(Attempt));
+
+	attempt->assignment = assignment;
+	attempt->slot = leader;
+	attempt->started_at = fp_clock_real();
+
+	callback.callback = error_context;
+	callback.arg = attempt;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	PG_TRY();
+	{
+		start_timers(0);
+		prepare(attempt);
+		help_upsert(attempt);
+		stop_timers();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		stop_timers();
+		if (geterrcode() != ERRCODE_QUERY_CANCELED)
+			EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		fp_spi_free_user_plans();
+		MemoryContextSwitchTo(task_context);
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+	}
+	PG_END_TRY();
+
+	error_context_stack = callback.previous;
+	reset_session();
+	MemoryContextSwitchTo(previous);
+	MemoryContextReset(task_context);
+}
+
+/* The session is as new. */
+static void
+reset_session(void)
+{
 	fp_user_sql_set_context(NULL);
 	debug_query_string = NULL;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	fp_user_sql_reset_session();
-	MemoryContextSwitchTo(previous);
-	MemoryContextReset(task_context);
 }
 
 static void
@@ -331,11 +390,36 @@ run_sql(Attempt *attempt)
 static void
 run_upsert(Attempt *attempt)
 {
+	FpUpsertStart start;
+	FpUpsertDef *def = find_upsert(attempt, &start);
+
+	pg_atomic_write_u64(&attempt->slot->pages, start.pages);
+	pg_atomic_write_u64(&attempt->slot->rows_written, start.rows_written);
+	fp_upsert_run(def, &attempt->context, &start, page_done, attempt);
+	MemoryContextSwitchTo(task_context);
+	if (!attempt->is_recorded)
+		elog(ERROR, "an upsert has ended without its last page");
+}
+
+static void
+help_upsert(Attempt *attempt)
+{
+	FpUpsertStart start;
+	FpUpsertDef *def = find_upsert(attempt, &start);
+
+	fp_upsert_help(def, &attempt->context, &start, page_done, attempt);
+	MemoryContextSwitchTo(task_context);
+}
+
+/* The definition, and where the attempt is. */
+static FpUpsertDef *
+find_upsert(Attempt *attempt, FpUpsertStart *start)
+{
 	const FpAssignment *assignment = attempt->assignment;
 	FpUpsertDef *def;
-	FpUpsertProgress start = {0};
 	FpTaskRunRow *row;
 
+	memset(start, 0, sizeof(FpUpsertStart));
 	fp_spi_begin_transaction(NULL);
 	MemoryContextSwitchTo(task_context);
 	def = fp_upsert_from_jsonb(DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
@@ -344,37 +428,30 @@ run_upsert(Attempt *attempt)
 								assignment->map_index);
 	if (row != NULL)
 	{
-		start.pages = row->pages;
-		start.rows_written = row->rows_written;
-		start.position = row->position;
+		start->pages = row->pages;
+		start->rows_written = row->rows_written;
+		start->position = row->position;
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(task_context);
-	pg_atomic_write_u64(&attempt->slot->pages, start.pages);
-	pg_atomic_write_u64(&attempt->slot->rows_written, start.rows_written);
-
-	fp_upsert_run(def, &attempt->context, &start, page_done, attempt);
-	MemoryContextSwitchTo(task_context);
-	if (!attempt->is_recorded)
-		elog(ERROR, "an upsert has ended without its last page");
+	return def;
 }
 
 /* In the page's transaction, which commits when this returns. */
 static void
-page_done(const FpUpsertProgress *progress, bool is_last, void *arg)
+page_done(const FpPageRecord *page, bool is_last, void *arg)
 {
 	Attempt    *attempt = arg;
 	const FpAssignment *assignment = attempt->assignment;
 
 	fp_task_run_store_record_page(assignment->run_id, assignment->task_id,
-								  assignment->map_index, assignment->try_number,
-								  progress->pages, progress->rows_written,
-								  progress->position);
+								  assignment->map_index,
+								  assignment->try_number, page);
 	if (is_last)
 		record_success(attempt, NULL);
 	commit_later(attempt);
-	pg_atomic_write_u64(&attempt->slot->pages, progress->pages);
-	pg_atomic_write_u64(&attempt->slot->rows_written, progress->rows_written);
+	pg_atomic_fetch_add_u64(&attempt->slot->pages, page->pages);
+	pg_atomic_fetch_add_u64(&attempt->slot->rows_written, page->rows_written);
 }
 
 
@@ -583,10 +660,7 @@ reschedule(Attempt *attempt, TimestampTz poke_at)
 static void
 run_retention(Attempt *attempt)
 {
-	const FpAssignment *assignment = attempt->assignment;
 	FpRetention retention;
-	int64		removed = 0;
-	int64		pages = 0;
 	bool		has_more = true;
 
 	retention.target = param_text(attempt, "target");
@@ -594,20 +668,13 @@ run_retention(Attempt *attempt)
 	retention.keep = param_text(attempt, "keep");
 	while (has_more)
 	{
+		FpPageRecord page = {1, 0, 0, NULL};
+
 		CHECK_FOR_INTERRUPTS();
 		begin_simple(attempt);
 		has_more = fp_operator_retention(&retention, &attempt->context,
-										 &removed);
-		pages++;
-		fp_task_run_store_record_page(assignment->run_id, assignment->task_id,
-									  assignment->map_index,
-									  assignment->try_number, pages, removed,
-									  NULL);
-		pg_atomic_write_u64(&attempt->slot->pages, pages);
-		pg_atomic_write_u64(&attempt->slot->rows_written, removed);
-		if (!has_more)
-			record_success(attempt, NULL);
-		commit_later(attempt);
+										 &page.rows_written);
+		page_done(&page, !has_more, attempt);
 		CommitTransactionCommand();
 		MemoryContextSwitchTo(task_context);
 	}
@@ -963,8 +1030,9 @@ error_context(void *arg)
 
 /* ---- timers ---- */
 
+/* execution_timeout in us; 0: none */
 static void
-start_timers(const FpAssignment *assignment)
+start_timers(int64 execution_timeout)
 {
 	is_timed_out = false;
 	ncancels = 0;
@@ -972,9 +1040,9 @@ start_timers(const FpAssignment *assignment)
 						 TimestampTzPlusMilliseconds(fp_clock_real(),
 													 HEARTBEAT_MS),
 						 HEARTBEAT_MS);
-	if (assignment->execution_timeout > 0)
+	if (execution_timeout > 0)
 		enable_timeout_at(deadline_timeout,
-						  fp_clock_real() + assignment->execution_timeout);
+						  fp_clock_real() + execution_timeout);
 }
 
 static void

@@ -21,4 +21,12 @@ extern void fp_task_exec_init(void);
 extern void fp_task_exec_run(const FpAssignment *assignment,
 							 FpWorkerSlot *slot, FpDone *done);
 
+/*
+ * Helps the worker at slot leader with its attempt, of which assignment is a
+ * copy, as long as it finds something to do.  Records what it does in the
+ * attempt, but never its end.  Does not raise errors either.
+ */
+extern void fp_task_exec_help(const FpAssignment *assignment,
+							  FpWorkerSlot *leader);
+
 #endif							/* FLOWPG_TASK_EXEC_H */

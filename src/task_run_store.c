@@ -386,8 +386,9 @@ fp_task_run_store_clear(int64 run_id, List *task_ids)
 		"UPDATE flow.task_run SET state = NULL, started_at = NULL, "
 		"ended_at = NULL, rows_written = 0, pages = 0, result = NULL, "
 		"message = NULL, sqlstate = NULL, worker_pid = NULL, retry_at = NULL, "
-		"failures = 0, crashes = 0, "
-		"position = CASE WHEN position ? 'start' THEN position - 'last' END "
+		"failures = 0, crashes = 0, bad_rows = 0, "
+		"position = CASE WHEN position ? 'start' "
+		"THEN position - '{last,open,claimed}'::text[] END "
 		"WHERE run_id = $1 AND state IS NOT NULL "
 		"AND ($2 IS NULL OR task_id = ANY ($2))",
 		SPI_OK_UPDATE, 2, {INT8OID, TEXTARRAYOID}
@@ -460,22 +461,44 @@ fp_task_run_store_end_attempt(const FpAttemptEnd *end)
 
 void
 fp_task_run_store_record_page(int64 run_id, const char *task_id,
-							  int map_index, int try_number, int64 pages,
-							  int64 rows_written, const char *position)
+							  int map_index, int try_number,
+							  const FpPageRecord *page)
 {
 	static FpStatement statement = {
-		"UPDATE flow.task_run SET pages = $5, rows_written = $6, "
-		"position = $7::jsonb WHERE " IS_OPEN_ATTEMPT,
-		SPI_OK_UPDATE, 7, {ATTEMPT_TYPES, INT8OID, INT8OID, TEXTOID}
+		"UPDATE flow.task_run SET pages = pages + $5, "
+		"rows_written = rows_written + $6, bad_rows = bad_rows + $7, "
+		"position = CASE WHEN $8 IS NULL THEN position "
+		"ELSE coalesce(position, '{}') || $8::jsonb END "
+		"WHERE " IS_OPEN_ATTEMPT,
+		SPI_OK_UPDATE, 8, {ATTEMPT_TYPES, INT8OID, INT8OID, INT8OID, TEXTOID}
 	};
 	FpStoreArgs args = {0};
 
 	add_attempt(&args, run_id, task_id, map_index, try_number);
-	fp_store_args_add_int64(&args, pages);
-	fp_store_args_add_int64(&args, rows_written);
-	fp_store_args_add_text(&args, position);
+	fp_store_args_add_int64(&args, page->pages);
+	fp_store_args_add_int64(&args, page->rows_written);
+	fp_store_args_add_int64(&args, page->bad_rows);
+	fp_store_args_add_text(&args, page->position);
 	update_open_attempt(&statement, &args, run_id, task_id, try_number,
 						"The page is rolled back.");
+}
+
+bool
+fp_task_run_store_lock_position(int64 run_id, const char *task_id,
+								int map_index, int try_number,
+								char **position)
+{
+	static FpStatement statement = {
+		"SELECT position::text FROM flow.task_run "
+		"WHERE " IS_OPEN_ATTEMPT " FOR NO KEY UPDATE",
+		SPI_OK_SELECT, 4, {ATTEMPT_TYPES}
+	};
+	FpStoreArgs args = {0};
+
+	*position = NULL;
+	add_attempt(&args, run_id, task_id, map_index, try_number);
+	return fp_store_execute(&statement, &args, fp_store_keep_text,
+							position) == 1;
 }
 
 void

@@ -144,10 +144,30 @@ typedef struct FpAttemptEnd
 } FpAttemptEnd;
 
 extern void fp_task_run_store_end_attempt(const FpAttemptEnd *end);
+
+/* What a page adds to the row. */
+typedef struct FpPageRecord
+{
+	int64		pages;
+	int64		rows_written;
+	int64		bad_rows;
+	const char *position;		/* jsonb text, an object whose fields are set
+								 * in the row's; NULL: it stays */
+} FpPageRecord;
+
 extern void fp_task_run_store_record_page(int64 run_id, const char *task_id,
 										  int map_index, int try_number,
-										  int64 pages, int64 rows_written,
-										  const char *position);
+										  const FpPageRecord *page);
+
+/*
+ * The position of an attempt, jsonb as text, locked until the transaction
+ * ends, so that workers who share it take turns.  False: the attempt is open
+ * no more.
+ */
+extern bool fp_task_run_store_lock_position(int64 run_id,
+											const char *task_id,
+											int map_index, int try_number,
+											char **position);
 
 /* a task's run_id in task_run.position: see flow_add_trigger */
 extern void fp_task_run_store_keep_position(int64 run_id, const char *task_id,

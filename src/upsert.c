@@ -23,6 +23,7 @@
  *	  upsert_exec.c		how they are planned and run
  *	  upsert_bound.c	bounds of pages
  *	  upsert_page.c		one page, found and written
+ *	  upsert_claim.c	pages shared with other workers
  *	  upsert_read.c		sources that no index can page
  *	  upsert_late.c		how far incremental positions may move
  *	  upsert_replace.c	mode replace, which has one page
@@ -44,11 +45,14 @@
 #include "utils/snapmgr.h"
 
 #include "clock.h"
+#include "help.h"
 #include "jsonb_util.h"
 #include "position_store.h"
+#include "process.h"
 #include "spi_util.h"
 #include "upsert.h"
 #include "upsert_bound.h"
+#include "upsert_claim.h"
 #include "upsert_exec.h"
 #include "upsert_late.h"
 #include "upsert_page.h"
@@ -76,32 +80,52 @@ typedef struct UpsertRun
 	FpUpsertPlace from;			/* what it says; NULL: the beginning */
 	char	   *next;			/* flow.position when the run ends */
 
+	int			nworkers;		/* that may take pages at a time */
+	bool		is_shared;		/* others may take pages, too */
+	bool		has_open;		/* an earlier attempt shared its pages, and
+								 * some were not done */
 	bool		is_exclusive;	/* runs of the task wait for each other */
 	bool		is_spilled;
 	bool		has_to_delete;	/* pages of the target are to follow */
 	bool		was_deleting;	/* an earlier attempt had got to them */
-	FpUpsertProgress progress;
+	const char *position;		/* where the attempt began, see FpUpsertStart */
+	int64		npages;			/* done by us and before us */
+
+	FpUpsertPageDone page_done;
+	void	   *arg;			/* its own */
 } UpsertRun;
 
-static void prepare_run(UpsertRun *self, const FpUpsertDef *def,
-						const FpRunContext *run);
-static void prepare_pages(UpsertRun *self);
-static void prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
-								const FpRunContext *run);
+/* a leader that waits for others' last pages looks again this often */
+#define WAIT_MS 1000
+
+/* a page is tried again so often, for errors that come of other transactions */
+#define MAX_AGAIN 3
+
+static void begin_run(UpsertRun *self, const FpRunContext *run,
+					  const FpUpsertStart *start, FpUpsertPageDone page_done,
+					  void *arg, ErrorContextCallback *callback);
+static void end_run(UpsertRun *self, ErrorContextCallback *callback);
+static void prepare_run(UpsertRun *self, const FpUpsertDef *def);
+static void prepare_pages(UpsertRun *self, const FpUpsertDef *def);
+static void prepare_incremental(UpsertRun *self, const FpUpsertDef *def);
+static bool prepare_help(UpsertRun *self, const FpUpsertDef *def);
 static void begin_interval(UpsertRun *self);
 static void find_first(UpsertRun *self);
 static void record_end(UpsertRun *self);
 static void lock_task(UpsertRun *self, bool is_session);
 static void prepare_deletion(UpsertRun *self);
-static void run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
-static void run_nothing(UpsertRun *self, FpUpsertPageDone page_done,
-						void *arg);
-static void run_replace(UpsertRun *self, FpUpsertPageDone page_done,
-						void *arg);
-static bool run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg);
+static void run_pages(UpsertRun *self);
+static void run_nothing(UpsertRun *self);
+static void run_replace(UpsertRun *self);
+static bool run_page(UpsertRun *self);
+static void share_pages(UpsertRun *self);
+static FpUpsertClaimed run_shared_page(UpsertRun *self);
 static void begin_page(UpsertRun *self);
-static void end_page(UpsertRun *self, uint64 rows, bool is_end,
-					 FpUpsertPageDone page_done, void *arg);
+static void write_page(UpsertRun *self, bool is_last);
+static ErrorData *try_page(UpsertRun *self, bool is_again, bool is_last);
+static void end_page(UpsertRun *self, uint64 rows, bool is_last);
+static void record(UpsertRun *self, int64 pages, uint64 rows,
+				   const char *position, bool is_last);
 static char *make_position(UpsertRun *self, char **last);
 static void parse_position(UpsertRun *self, const char *position);
 static void begin_transaction(UpsertRun *self, MemoryContext context);
@@ -110,50 +134,87 @@ static void upsert_error_context(void *arg);
 
 void
 fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
-			  const FpUpsertProgress *start, FpUpsertPageDone page_done,
+			  const FpUpsertStart *start, FpUpsertPageDone page_done,
 			  void *arg)
 {
-	MemoryContext caller_context = CurrentMemoryContext;
-	UpsertRun	self = {0};
+	UpsertRun	self;
 	ErrorContextCallback callback;
 
-	Assert(!IsTransactionState());
-
-	self.progress = *start;
-	self.page.exec = &self.exec;
-	self.context = AllocSetContextCreate(caller_context, "flowpg upsert",
-										 ALLOCSET_DEFAULT_SIZES);
-	self.page_context = AllocSetContextCreate(self.context,
-											  "flowpg upsert page",
-											  ALLOCSET_DEFAULT_SIZES);
-	self.last_context = AllocSetContextCreate(self.context,
-											  "flowpg upsert position",
-											  ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(self.context);
-
-	callback.callback = upsert_error_context;
-	callback.arg = &self;
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-
-	prepare_run(&self, def, run);
+	begin_run(&self, run, start, page_done, arg, &callback);
+	prepare_run(&self, def);
 	if (def->mode == FP_UPSERT_REPLACE)
-		run_replace(&self, page_done, arg);
+		run_replace(&self);
 	else
 	{
-		if (!self.was_deleting)
-			run_pages(&self, page_done, arg);
+		if (self.is_shared)
+			share_pages(&self);
+		else if (!self.was_deleting)
+			run_pages(&self);
 		if (def->delete_missing)
 		{
 			prepare_deletion(&self);
-			run_pages(&self, page_done, arg);
+			run_pages(&self);
 		}
 	}
+	end_run(&self, &callback);
+}
 
-	error_context_stack = callback.previous;
-	fp_upsert_exec_free(&self.exec);
-	MemoryContextSwitchTo(caller_context);
-	MemoryContextDelete(self.context);
+void
+fp_upsert_help(const FpUpsertDef *def, const FpRunContext *run,
+			   const FpUpsertStart *start, FpUpsertPageDone page_done,
+			   void *arg)
+{
+	UpsertRun	self;
+	ErrorContextCallback callback;
+
+	begin_run(&self, run, start, page_done, arg, &callback);
+	if (prepare_help(&self, def))
+	{
+		while (!fp_help_must_leave() &&
+			   run_shared_page(&self) == FP_UPSERT_CLAIM_PAGE)
+			;
+	}
+	end_run(&self, &callback);
+}
+
+static void
+begin_run(UpsertRun *self, const FpRunContext *run,
+		  const FpUpsertStart *start, FpUpsertPageDone page_done, void *arg,
+		  ErrorContextCallback *callback)
+{
+	Assert(!IsTransactionState());
+
+	memset(self, 0, sizeof(UpsertRun));
+	self->exec.run = run;
+	self->page.exec = &self->exec;
+	self->position = start->position;
+	self->npages = start->pages;
+	self->page_done = page_done;
+	self->arg = arg;
+	self->context = AllocSetContextCreate(CurrentMemoryContext,
+										  "flowpg upsert",
+										  ALLOCSET_DEFAULT_SIZES);
+	self->page_context = AllocSetContextCreate(self->context,
+											   "flowpg upsert page",
+											   ALLOCSET_DEFAULT_SIZES);
+	self->last_context = AllocSetContextCreate(self->context,
+											   "flowpg upsert position",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(self->context);
+
+	callback->callback = upsert_error_context;
+	callback->arg = self;
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
+static void
+end_run(UpsertRun *self, ErrorContextCallback *callback)
+{
+	error_context_stack = callback->previous;
+	fp_upsert_exec_free(&self->exec);
+	MemoryContextSwitchTo(MemoryContextGetParent(self->context));
+	MemoryContextDelete(self->context);
 }
 
 /*
@@ -161,13 +222,12 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
  * its own, which leaves nothing but, maybe, a temporary table.
  */
 static void
-prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
+prepare_run(UpsertRun *self, const FpUpsertDef *def)
 {
-	self->exec.run = run;
 	self->is_exclusive = def->is_incremental || def->delete_missing;
 	self->has_to_delete = def->delete_missing;
 	if (def->is_incremental)
-		prepare_incremental(self, def, run);
+		prepare_incremental(self, def);
 
 	begin_transaction(self, self->context);
 	if (def->delete_missing)
@@ -177,13 +237,13 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 	if (self->shape == NULL)
 	{
 		self->shape = fp_upsert_shape_make(def);
-		fp_upsert_exec_init(&self->exec, self->shape, run);
-		if (self->progress.position != NULL)
-			parse_position(self, self->progress.position);
+		fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
+		if (self->position != NULL)
+			parse_position(self, self->position);
 	}
 	if (def->mode != FP_UPSERT_REPLACE && !self->was_deleting &&
 		(self->page.end != NULL || !self->is_incremental))
-		prepare_pages(self);
+		prepare_pages(self, def);
 
 	PopActiveSnapshot();
 	fp_spi_commit_transaction();
@@ -192,12 +252,20 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def, const FpRunContext *run)
 
 /*
  * With delete_missing a copy is a copy of all, for its keys are needed.
+ *
+ * Pages are shared where each key lies in one of them only, whatever happens
+ * to the row meanwhile: with a page order that is the key.  Of a copy, which
+ * only this session sees, all pages are our own.  An earlier attempt may have
+ * left pages open behind the last one that it took; where we cannot go on with
+ * these, we begin anew.
  */
 static void
-prepare_pages(UpsertRun *self)
+prepare_pages(UpsertRun *self, const FpUpsertDef *def)
 {
-	char	  **last = self->has_to_delete ? NULL : self->page.last;
+	char	  **last = self->page.last;
 
+	if (self->has_to_delete || self->has_open)
+		last = NULL;
 	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape, last);
 	if (self->page.end == NULL)
 	{
@@ -205,6 +273,42 @@ prepare_pages(UpsertRun *self)
 
 		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
+
+	self->nworkers = def->parallel_pages;
+	self->is_shared = self->nworkers > 1 && self->shape->is_order_by_key &&
+		!self->is_spilled && self->page.end != NULL;
+	if (self->has_open && !self->is_shared)
+	{
+		self->page.last = NULL;
+		if (self->from != NULL)
+			find_first(self);
+	}
+}
+
+/*
+ * False: the source cannot be read by pages, as this worker sees it.
+ */
+static bool
+prepare_help(UpsertRun *self, const FpUpsertDef *def)
+{
+	bool		result;
+
+	begin_transaction(self, self->context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	self->is_shared = true;
+	self->is_incremental = def->is_incremental;
+	self->shape = fp_upsert_shape_make(def);
+	fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
+	if (self->position != NULL)
+		parse_position(self, self->position);
+	result = self->page.end != NULL && !self->was_deleting &&
+		fp_upsert_read_by_pages(&self->exec, self->shape);
+
+	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+	return result;
 }
 
 /*
@@ -237,10 +341,10 @@ prepare_deletion(UpsertRun *self)
 	self->is_spilled = true;
 	self->has_to_delete = false;
 	if (self->was_deleting)
-		parse_position(self, self->progress.position);
+		parse_position(self, self->position);
 	else
 		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
-	self->progress.position = NULL;
+	self->position = NULL;
 
 	PopActiveSnapshot();
 	fp_spi_commit_transaction();
@@ -248,7 +352,7 @@ prepare_deletion(UpsertRun *self)
 }
 
 static void
-run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+run_pages(UpsertRun *self)
 {
 	bool		is_done = self->page.end == NULL ||
 		fp_upsert_bound_equal(self->page.last, self->page.end,
@@ -256,11 +360,11 @@ run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
 
 	if (!is_done)
 	{
-		while (!run_page(self, page_done, arg))
+		while (!run_page(self))
 			;
 	}
 	else if (!self->has_to_delete)
-		run_nothing(self, page_done, arg);
+		run_nothing(self);
 }
 
 /*
@@ -275,8 +379,7 @@ run_pages(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
  * read under later snapshots even where the owner's transactions have but one.
  */
 static void
-prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
-					const FpRunContext *run)
+prepare_incremental(UpsertRun *self, const FpUpsertDef *def)
 {
 	self->is_incremental = true;
 	self->lookback = def->lookback;
@@ -286,10 +389,10 @@ prepare_incremental(UpsertRun *self, const FpUpsertDef *def,
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	self->shape = fp_upsert_shape_make(def);
-	fp_upsert_exec_init(&self->exec, self->shape, run);
+	fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
 	fp_upsert_late_check(self->shape, def->lookback);
-	if (self->progress.position != NULL)
-		parse_position(self, self->progress.position);
+	if (self->position != NULL)
+		parse_position(self, self->position);
 	if (self->page.end == NULL)
 		begin_interval(self);
 	if (self->page.last == NULL && self->from != NULL)
@@ -380,28 +483,30 @@ lock_task(UpsertRun *self, bool is_session)
  * All of mode replace is one page.
  */
 static void
-run_replace(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+run_replace(UpsertRun *self)
 {
+	uint64		rows;
+
 	begin_transaction(self, self->page_context);
-	self->progress.rows_written += fp_upsert_replace(&self->exec, self->shape);
-	self->progress.pages++;
-	page_done(&self->progress, true /* is_last */ , arg);
+	rows = fp_upsert_replace(&self->exec, self->shape);
+	record(self, 1, rows, NULL, true /* is_last */ );
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
 }
 
 /*
- * There is nothing to read; the caller must hear of the end all the same.
+ * There is nothing to read any more; the caller must hear of the end all the
+ * same.
  */
 static void
-run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+run_nothing(UpsertRun *self)
 {
 	begin_transaction(self, self->page_context);
 	if (self->is_exclusive)
 		lock_task(self, false /* is_session */ );
 	if (self->is_spilled)
 		fp_upsert_read_end(&self->exec);
-	page_done(&self->progress, true /* is_last */ , arg);
+	record(self, 0, 0, NULL, true /* is_last */ );
 	record_end(self);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
@@ -412,48 +517,87 @@ run_nothing(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
  * are read in one order.
  */
 static bool
-run_page(UpsertRun *self, FpUpsertPageDone page_done, void *arg)
+run_page(UpsertRun *self)
 {
-	FpUpsertProgress before = self->progress;
 	bool		is_end;
-	volatile bool has_collided = false;
 
 	CHECK_FOR_INTERRUPTS();
+	self->page.number = self->npages + 1;
 	begin_page(self);
 	is_end = fp_upsert_page_find(&self->page);
-
-	PG_TRY();
-	{
-		end_page(self, fp_upsert_page_write(&self->page, false), is_end,
-				 page_done, arg);
-	}
-	PG_CATCH();
-	{
-		if (geterrcode() != ERRCODE_UNIQUE_VIOLATION)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(self->page_context);
-		FlushErrorState();
-		has_collided = true;
-	}
-	PG_END_TRY();
-
-	if (has_collided)
-	{
-		AbortCurrentTransaction();
-		self->progress = before;
-		begin_page(self);
-		end_page(self, fp_upsert_page_write(&self->page, true), is_end,
-				 page_done, arg);
-	}
+	write_page(self, is_end && !self->has_to_delete);
 
 	fp_upsert_page_next(&self->page, self->last_context);
-	self->progress.position = NULL;
 	MemoryContextSwitchTo(self->context);
 	MemoryContextReset(self->page_context);
 
 	return is_end;
 }
 
+/*
+ * Pages that others may take, too (upsert_claim.c).  Who helps stops where no
+ * page is left to be taken; then we wait for the last ones, and take over what
+ * others have not done.
+ */
+static void
+share_pages(UpsertRun *self)
+{
+	FpUpsertClaimed claimed;
+
+	begin_transaction(self, self->page_context);
+	record(self, 0, 0, make_position(self, self->page.last), false);
+	fp_spi_commit_transaction();
+
+	fp_help_ask(self->nworkers - 1);
+	while ((claimed = run_shared_page(self)) != FP_UPSERT_CLAIM_END)
+	{
+		if (claimed == FP_UPSERT_CLAIM_CLOSED)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("attempt %d of task \"%s\" in run " INT64_FORMAT " is no longer open",
+							self->exec.run->try_number,
+							self->exec.run->task_id,
+							self->exec.run->run_id)));
+		if (claimed == FP_UPSERT_CLAIM_WAIT)
+			fp_process_wait(WAIT_MS);
+	}
+	fp_help_end();
+
+	self->is_shared = false;
+	if (!self->has_to_delete)
+		run_nothing(self);
+}
+
+/*
+ * Take a page, and do it.
+ */
+static FpUpsertClaimed
+run_shared_page(UpsertRun *self)
+{
+	FpUpsertClaimed claimed;
+	const char *position;
+
+	CHECK_FOR_INTERRUPTS();
+	begin_transaction(self, self->page_context);
+	claimed = fp_upsert_claim_take(&self->page, &position);
+	if (claimed == FP_UPSERT_CLAIM_PAGE)
+		record(self, 0, 0, position, false /* is_last */ );
+	fp_spi_commit_transaction();
+
+	if (claimed == FP_UPSERT_CLAIM_PAGE)
+	{
+		begin_page(self);
+		write_page(self, false /* is_last */ );
+		fp_upsert_page_next(&self->page, self->last_context);
+	}
+	MemoryContextSwitchTo(self->context);
+	MemoryContextReset(self->page_context);
+	return claimed;
+}
+
+/*
+ * Those who help are kept apart from other runs by their leader's lock.
+ */
 static void
 begin_page(UpsertRun *self)
 {
@@ -463,23 +607,83 @@ begin_page(UpsertRun *self)
 }
 
 /*
+ * Write the page under way in the transaction that is open, and commit it; or
+ * in another one, where that fails with an error that may not come again.
+ */
+static void
+write_page(UpsertRun *self, bool is_last)
+{
+	ErrorData  *error = try_page(self, false /* is_again */ , is_last);
+
+	for (int n = 0; error != NULL && n < MAX_AGAIN; n++)
+	{
+		begin_page(self);
+		error = try_page(self, true /* is_again */ , is_last);
+	}
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+/*
+ * Returns the error, where the page is worth another try, with the transaction
+ * rolled back; NULL: it is committed.
+ */
+static ErrorData *
+try_page(UpsertRun *self, bool is_again, bool is_last)
+{
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		end_page(self, fp_upsert_page_write(&self->page, is_again), is_last);
+	}
+	PG_CATCH();
+	{
+		int			code = geterrcode();
+
+		/* another transaction's row; a deadlock with another page's */
+		if (!(code == ERRCODE_UNIQUE_VIOLATION && !is_again) &&
+			!(code == ERRCODE_T_R_DEADLOCK_DETECTED && self->is_shared))
+			PG_RE_THROW();
+		MemoryContextSwitchTo(self->page_context);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+
+	if (error != NULL)
+		AbortCurrentTransaction();
+	return error;
+}
+
+/*
  * Record the page in its transaction, and commit that.
  */
 static void
-end_page(UpsertRun *self, uint64 rows, bool is_end, FpUpsertPageDone page_done,
-		 void *arg)
+end_page(UpsertRun *self, uint64 rows, bool is_last)
 {
-	bool		is_last = is_end && !self->has_to_delete;
+	const char *position;
 
-	self->progress.pages++;
-	self->progress.rows_written += rows;
-	self->progress.position = make_position(self, self->page.upper);
+	if (self->is_shared)
+		position = fp_upsert_claim_done(&self->page);
+	else
+		position = make_position(self, self->page.upper);
 	if (is_last && self->is_spilled)
 		fp_upsert_read_end(&self->exec);
-	page_done(&self->progress, is_last, arg);
+	record(self, 1, rows, position, is_last);
 	if (is_last)
 		record_end(self);
 	fp_spi_commit_transaction();
+	self->npages++;
+}
+
+static void
+record(UpsertRun *self, int64 pages, uint64 rows, const char *position,
+	   bool is_last)
+{
+	FpPageRecord page = {pages, (int64) rows, 0, position};
+
+	self->page_done(&page, is_last, self->arg);
 }
 
 /*
@@ -510,6 +714,8 @@ make_position(UpsertRun *self, char **last)
 						 fp_upsert_late_place_text(self->shape, self->from),
 						 self->next);
 	}
+	if (self->has_open && !self->is_shared)
+		appendStringInfoString(&buf, ", \"open\": []");
 	appendStringInfoChar(&buf, '}');
 	return buf.data;
 }
@@ -526,6 +732,7 @@ parse_position(UpsertRun *self, const char *position)
 	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											   CStringGetDatum(position)));
 	self->was_deleting = fp_jsonb_get(jsonb, "deleting") != NULL;
+	self->has_open = fp_upsert_claim_is_open(jsonb);
 	if (self->was_deleting && !self->shape->is_deleting)
 		return;
 	if (self->is_incremental)
@@ -564,10 +771,13 @@ begin_transaction(UpsertRun *self, MemoryContext context)
 	if (self->shape != NULL)
 		activity = psprintf("%s into %s, page " INT64_FORMAT, activity,
 							self->shape->target_name,
-							self->progress.pages + 1);
+							self->page.number);
 
 	MemoryContextSwitchTo(self->context);
 	fp_spi_begin_transaction(activity);
+	/* of a row that workers write in turns each must see the last version */
+	if (self->is_shared)
+		XactIsoLevel = XACT_READ_COMMITTED;
 	MemoryContextSwitchTo(context);
 }
 
@@ -584,11 +794,11 @@ upsert_error_context(void *arg)
 	if (self->page.upper == NULL)
 	{
 		errcontext("upsert into \"%s\" after page " INT64_FORMAT,
-				   self->shape->target_name, self->progress.pages);
+				   self->shape->target_name, self->npages);
 		return;
 	}
 
 	errcontext("page " INT64_FORMAT " of upsert into \"%s\": %s",
-			   self->progress.pages + 1, self->shape->target_name,
+			   self->page.number, self->shape->target_name,
 			   fp_upsert_page_text(&self->page));
 }

@@ -13,6 +13,7 @@
 #include "utils/jsonb.h"
 
 #include "flowpg.h"
+#include "task_run_store.h"
 
 typedef enum FpUpsertMode
 {
@@ -55,35 +56,41 @@ extern void fp_upsert_check(const FpUpsertDef *def, bool check_names);
 extern Jsonb *fp_upsert_to_jsonb(const FpUpsertDef *def);
 extern FpUpsertDef *fp_upsert_from_jsonb(Jsonb *params);
 
-/*
- * What the pages have done so far; reported after each page.
- */
-typedef struct FpUpsertProgress
+/* Where an earlier attempt got to. */
+typedef struct FpUpsertStart
 {
 	int64		pages;
 	int64		rows_written;
 	const char *position;		/* jsonb text: where to go on; NULL: at the
 								 * beginning */
-} FpUpsertProgress;
+} FpUpsertStart;
 
 /*
  * Called at the end of each page, inside the page's transaction, before it
- * commits: writes progress and position into the task_run (as the
- * extension's owner).  is_last: nothing follows, and the caller records the
- * end of the task in this very transaction.
+ * commits: adds what the page has done to the task_run (as the extension's
+ * owner).  is_last: nothing follows, and the caller records the end of the
+ * task in this very transaction.
  */
-typedef void (*FpUpsertPageDone) (const FpUpsertProgress *progress,
-								  bool is_last, void *arg);
+typedef void (*FpUpsertPageDone) (const FpPageRecord *page, bool is_last,
+								  void *arg);
 
 /*
  * Runs an upsert as the current user (the worker's session user) with the
  * current settings.  Called outside a transaction; opens and commits one a
- * page; returns outside a transaction.  start says where an earlier attempt
- * got to.  On error the transaction is still open, for the caller to abort;
- * finished pages stay.
+ * page; returns outside a transaction.  On error a transaction may still be
+ * open, for the caller to abort; finished pages stay.
  */
 extern void fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
-						  const FpUpsertProgress *start,
+						  const FpUpsertStart *start,
 						  FpUpsertPageDone page_done, void *arg);
+
+/*
+ * The same for a worker that helps another one with its attempt (help.c):
+ * takes pages as long as there are some.  start is the attempt's present
+ * position.
+ */
+extern void fp_upsert_help(const FpUpsertDef *def, const FpRunContext *run,
+						   const FpUpsertStart *start,
+						   FpUpsertPageDone page_done, void *arg);
 
 #endif							/* FLOWPG_UPSERT_H */

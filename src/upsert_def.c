@@ -32,6 +32,9 @@ static const char *const mode_names[] = {
 };
 
 static void check_values(const FpUpsertDef *def);
+static void check_parallel(const FpUpsertDef *def,
+						   const FpUpsertShape *shape,
+						   const char *missing_index);
 static void refuse_unsupported(bool is_given, const char *argument,
 							   const char *hint);
 static JsonbValue *find_value(Jsonb *params, const char *name,
@@ -84,6 +87,8 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 		return;
 
 	missing_index = fp_upsert_index_missing(shape);
+	if (def->parallel_pages > 1)
+		check_parallel(def, shape, missing_index);
 	if (missing_index != NULL)
 		ereport(WARNING,
 				(errmsg("no index of source \"%s\" has the page order (%s)",
@@ -174,6 +179,13 @@ check_values(const FpUpsertDef *def)
 				 errmsg("on_row_error \"%s\" of an upsert is not recognized",
 						def->on_row_error),
 				 errhint("Use \"stop\" or \"keep\".")));
+	if (def->parallel_pages > 1 && def->mode == FP_UPSERT_REPLACE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parallel_pages %d is given for an upsert in mode \"replace\"",
+						def->parallel_pages),
+				 errdetail("All of it is one page, in one transaction."),
+				 errhint("Use parallel_pages = 1.")));
 	if (def->replace_where != NULL && def->mode != FP_UPSERT_REPLACE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -212,13 +224,38 @@ check_values(const FpUpsertDef *def)
 				 errmsg("lookback is given for an upsert that is not incremental"),
 				 errhint("It belongs to incremental => true.")));
 
-	refuse_unsupported(def->parallel_pages > 1, "parallel_pages > 1",
-					   "Use parallel_pages = 1, and tasks of their own for parts of the source.");
 	refuse_unsupported(def->create_partition, "create_partition = true",
 					   "Use a sql task upstream that creates the partition.");
 	refuse_unsupported(strcmp(def->on_row_error, "keep") == 0,
 					   "on_row_error = 'keep'",
 					   "Use 'stop'; a retry goes on from the page that failed.");
+}
+
+/*
+ * Pages are taken at once only where a key lies in one of them whatever
+ * happens to its row meanwhile.  Otherwise an old version of the row could be
+ * written after a new one.
+ */
+static void
+check_parallel(const FpUpsertDef *def, const FpUpsertShape *shape,
+			   const char *missing_index)
+{
+	if (!shape->is_order_by_key)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parallel_pages %d is given for an upsert into \"%s\" whose page order is not its key",
+						def->parallel_pages, shape->target_name),
+				 errdetail("The page order is (%s), the key (%s). A row that changes meanwhile could lie in two pages, and its old version be written last.",
+						   fp_upsert_shape_names(shape->order),
+						   fp_upsert_shape_names(shape->key)),
+				 errhint("Page by the columns of the key, with types and collations that source and target share, or use parallel_pages = 1.")));
+	if (missing_index != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parallel_pages %d is given for source \"%s\", which no index can page",
+						def->parallel_pages, def->source),
+				 errdetail("It is read once, into a temporary table, which only one worker can see."),
+				 errhint("%s", missing_index)));
 }
 
 static void

@@ -14,6 +14,7 @@
 typedef struct FpUpsertPage
 {
 	FpUpsertExec *exec;
+	int64		number;			/* counted from 1, in the order of taking */
 	char	  **last;			/* the row that the page before ended with;
 								 * NULL: there was none */
 	char	  **end;			/* the last row to be read; NULL: there is

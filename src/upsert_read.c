@@ -73,9 +73,20 @@ static void refuse_nulls(FpUpsertExec *exec);
 bool
 fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 {
+	bool		is_spilled = !fp_upsert_read_by_pages(exec, shape);
+
+	if (is_spilled)
+		spill_source(exec, shape, last);
+	refuse_nulls(exec);
+
+	return is_spilled;
+}
+
+bool
+fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape)
+{
 	OrderedPlan ordered;
 	bool		is_in_order = is_read_in_order(exec, &ordered);
-	bool		is_spilled;
 
 	/* a wrapper behind a view may take the other form of the bounds */
 	if (!is_in_order && shape->is_row_compared && ordered.is_foreign)
@@ -91,12 +102,7 @@ fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 	if (ordered.is_joined || ordered.is_foreign)
 		shape->is_key_order = false;
 
-	is_spilled = !is_in_order || is_small_part(exec, &ordered);
-	if (is_spilled)
-		spill_source(exec, shape, last);
-	refuse_nulls(exec);
-
-	return is_spilled;
+	return is_in_order && !is_small_part(exec, &ordered);
 }
 
 /*

@@ -20,6 +20,9 @@
 extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
 								 char **last);
 
+/* the choice alone: true where the source can be read by pages */
+extern bool fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape);
+
 /*
  * Copies the whole source into that table, of each key the last row in page
  * order, and makes the shape read from it.

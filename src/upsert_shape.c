@@ -94,7 +94,6 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	Relation	target;
 	Query	   *query;
 	TupleDesc	desc;
-	bool		is_order_by_key = true;
 	ListCell   *lc;
 
 	shape->mode = def->mode;
@@ -123,18 +122,19 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	 * in several pages, those are taken from the last to the first.  Not so
 	 * from run to run: what is incremental goes one way.
 	 */
+	shape->is_order_by_key = true;
 	foreach(lc, shape->order)
 	{
 		FpUpsertColumn *column = lfirst(lc);
 
 		if (!column->is_key || !column->is_same_order)
-			is_order_by_key = false;
+			shape->is_order_by_key = false;
 	}
-	shape->is_foreign_range = is_order_by_key &&
+	shape->is_foreign_range = shape->is_order_by_key &&
 		shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
 		!def->is_incremental &&
-		!shape->is_source_key_unique && !is_order_by_key;
+		!shape->is_source_key_unique && !shape->is_order_by_key;
 
 	if (shape->target_key == NIL)
 		shape->target_key = shape->key;

@@ -83,6 +83,9 @@ typedef struct FpUpsertShape
 	bool		is_key_order;	/* the page order is the key, in the order of
 								 * the target's index: a page is a range of
 								 * the target, too */
+	bool		is_order_by_key;	/* the page order is the key's columns, on
+									 * which both sides agree: a key lies in
+									 * one page, whatever else changes */
 	bool		is_foreign_range;	/* the same for a target on another server,
 									 * by the columns' types alone */
 	bool		is_deleting;	/* pages of the target, see

@@ -7,7 +7,8 @@
  * that owns the DAGs, so that what its tasks run is that role's session.
  * Takes attempts from its lane, and puts results there.  Kept until it has
  * been idle for flowpg.worker_idle_timeout, is asked to leave, or any role has
- * been changed (a session keeps some of the rights it began with).
+ * been changed (a session keeps some of the rights it began with).  With no
+ * attempt to take, it helps another worker of its lane (help.c).
  *
  * An attempt that a worker leaves behind when it is terminated is reported as
  * lost by its exit callback.  After a crash of the server nothing is reported:
@@ -34,6 +35,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "guc.h"
+#include "help.h"
 #include "process.h"
 #include "shmem.h"
 #include "task_exec.h"
@@ -48,6 +50,7 @@ static Oid	database;
 static FpAssignment assignment;
 static FpDone done;
 static bool must_retire = false;
+static FpWorkerSlot *leader;	/* whom we help */
 
 static void attach(int index);
 static void detach(int code, Datum arg);
@@ -92,6 +95,12 @@ fp_worker_main(Datum arg)
 			continue;
 		}
 		has_result = false;
+		if (!must_retire && fp_help_take(&assignment, &leader))
+		{
+			fp_task_exec_help(&assignment, leader);
+			fp_help_leave();
+			continue;
+		}
 		if (must_retire || !wait_for_work())
 			break;
 	}
@@ -117,6 +126,7 @@ attach(int index)
 		slot->latch = MyLatch;
 		lane = &fp_shared->lanes[slot->lane];
 		database = slot->database;
+		fp_help_init(slot);
 	}
 	LWLockRelease(fp_shared->lock);
 	if (!is_ours)
@@ -134,6 +144,7 @@ detach(int code, Datum arg)
 {
 	bool		is_ours;
 
+	fp_help_detach();
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	is_ours = slot->generation == generation && slot->pid == MyProcPid;
 	if (is_ours)
@@ -194,6 +205,7 @@ static void
 role_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	must_retire = true;
+	fp_help_retire();
 }
 
 /*
@@ -281,7 +293,8 @@ wait_for_work(void)
 		elapsed = TimestampDifferenceMilliseconds(idle_since,
 												  fp_clock_real());
 		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-		has_work = lane->head != lane->tail || slot->must_stop;
+		has_work = lane->head != lane->tail || slot->must_stop ||
+			fp_help_wanted(slot->lane) > 0;
 		if (!has_work && elapsed >= fp_worker_idle_timeout)
 			slot->must_stop = true;
 		LWLockRelease(fp_shared->lock);

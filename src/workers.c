@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "help.h"
 #include "process.h"
 #include "shmem.h"
 #include "workers.h"
@@ -66,7 +67,7 @@ fp_workers_tend(FpModel *model)
 		if (lane->database == MyDatabaseId)
 		{
 			role = lane->role;
-			nneeded = lane->head - lane->tail;
+			nneeded = lane->head - lane->tail + fp_help_wanted(i);
 			for (int w = 0; w < fp_shared->nworkers; w++)
 			{
 				FpWorkerSlot *worker = &fp_shared->workers[w];

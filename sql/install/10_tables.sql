@@ -200,6 +200,7 @@ CREATE TABLE flow.task_run (
     ended_at timestamptz,
     rows_written bigint NOT NULL DEFAULT 0,
     pages bigint NOT NULL DEFAULT 0,
+    bad_rows bigint NOT NULL DEFAULT 0,
     result jsonb,
     message text,
     sqlstate text,
@@ -215,6 +216,7 @@ COMMENT ON COLUMN flow.task_run.state IS 'NULL: cleared, to run again';
 COMMENT ON COLUMN flow.task_run.map_index IS '-1: the task is not mapped';
 COMMENT ON COLUMN flow.task_run.pages IS 'pages read since the task run was last cleared';
 COMMENT ON COLUMN flow.task_run.rows_written IS 'rows inserted, updated or deleted since the task run was last cleared';
+COMMENT ON COLUMN flow.task_run.bad_rows IS 'rows kept in flow.bad_row since the task run was last cleared';
 COMMENT ON COLUMN flow.task_run.retry_at IS 'up_for_retry: when the next attempt is due';
 COMMENT ON COLUMN flow.task_run.failures IS 'failed attempts that count against retries, since the task run was last cleared';
 COMMENT ON COLUMN flow.task_run.crashes IS 'server crashes in a row in which the task run was open';

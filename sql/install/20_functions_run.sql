@@ -153,7 +153,8 @@ CREATE FUNCTION flow.worker_slots(
     OUT started_at timestamptz,
     OUT pages bigint,
     OUT rows_written bigint,
-    OUT rows_expected bigint)
+    OUT rows_expected bigint,
+    OUT is_helping boolean)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED ROWS 8
 AS 'MODULE_PATHNAME', 'flow_worker_slots';

@@ -26,8 +26,10 @@ COMMENT ON VIEW flow.scheduler_status IS 'one row: the scheduler of this databas
 
 CREATE VIEW flow.worker_status WITH (security_invoker = true) AS
 SELECT w.pid, pg_catalog.current_database() AS database, w.role, w.state,
-    w.run_id, w.dag_id, w.task_id, w.since, w.map_index, w.try_number
+    w.run_id, w.dag_id, w.task_id, w.since, w.map_index, w.try_number,
+    w.is_helping
 FROM flow.worker_slots() w;
+COMMENT ON COLUMN flow.worker_status.is_helping IS 'it takes pages of an attempt that another worker holds';
 COMMENT ON VIEW flow.worker_status IS 'the workers of this database and what they do';
 
 CREATE VIEW flow.running WITH (security_invoker = true) AS
@@ -47,7 +49,7 @@ FROM flow.worker_slots() w
             greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp()
                 OPERATOR(pg_catalog.-) w.started_at), 0.001), 1) AS rows_per_second
         OFFSET 0) r
-WHERE w.run_id IS NOT NULL;
+WHERE w.run_id IS NOT NULL AND NOT w.is_helping;
 COMMENT ON VIEW flow.running IS 'the attempts that run now, with what they have done so far';
 COMMENT ON COLUMN flow.running.eta IS 'how long it will take from now on; NULL: not known';
 
