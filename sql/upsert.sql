@@ -224,6 +224,10 @@ FROM unnest(ARRAY['NULL, ''t'', NULL', '''u'', NULL, NULL', '''no'', ''t'', NULL
     '''u'', ''position'', ''[]''', '''u'', ''position'', ''{}''', '''u'', ''position'', ''{"at": null}''', '''u'', ''position'', ''5''']) AS a;
 SELECT error_of($$SELECT flow_get_position('u', 'table')$$);
 
+-- rows that cannot be written
+SELECT flow_add_upsert('u', 'keep', 'legacy.orders', 'lv0.orders', on_row_error => 'keep');
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', on_row_error => 'keep', mode => 'replace', replace_where => 'true' $$);
+
 -- several workers at a time
 SELECT flow_add_upsert('u', 'parallel', 'legacy.orders', 'lv0.orders', parallel_pages => 2);
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', parallel_pages => 2, mode => 'replace', replace_where => 'true' $$);
@@ -237,8 +241,7 @@ SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', page_by => '{at}', 
 
 -- for later, and so far refused rather than ignored
 SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', %s $$, argument))
-FROM unnest(ARRAY['create_partition => true',
-    'on_row_error => ''keep''']) AS argument;
+FROM unnest(ARRAY['create_partition => true']) AS argument;
 
 --
 -- rights are the DAG's owner's

@@ -280,6 +280,8 @@ fp_run_store_purge(TimestampTz before, int limit)
 		"ORDER BY run_id LIMIT $2), "
 		"tasks AS (DELETE FROM flow.task_run "
 		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
+		"bad_rows AS (DELETE FROM flow.bad_row "
+		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
 		"attempts AS (DELETE FROM flow.attempt_history "
 		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
 		"callbacks AS (DELETE FROM flow.callback "

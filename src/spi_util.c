@@ -111,6 +111,7 @@ static MemoryContext context_before_transaction = NULL;
 
 static uint64 finish_statement(FpRowCallback callback, void *arg,
 							   MemoryContext caller_context, bool pushed);
+static bool is_lock_error(int sqlerrcode);
 static bool push_snapshot_if_none(void);
 static void prepare_statement(FpStatement *statement);
 static void pin_local(const char *name, const char *value);
@@ -518,9 +519,16 @@ fp_spi_free_user_plans(void)
 bool
 fp_spi_try(void (*work) (void *arg), void *arg)
 {
+	return fp_spi_catch(work, arg, is_lock_error) == NULL;
+}
+
+ErrorData *
+fp_spi_catch(void (*work) (void *arg), void *arg,
+			 bool (*is_caught) (int sqlerrcode))
+{
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool result = true;
+	ErrorData  *volatile error = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(context);
@@ -531,17 +539,24 @@ fp_spi_try(void (*work) (void *arg), void *arg)
 	}
 	PG_CATCH();
 	{
-		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
-			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
 		FlushErrorState();
+		/* also where it is raised: AbortCurrentTransaction() ends but one level */
 		RollbackAndReleaseCurrentSubTransaction();
-		result = false;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	return result;
+	if (error != NULL && !is_caught(error->sqlerrcode))
+		ReThrowError(error);
+	return error;
+}
+
+static bool
+is_lock_error(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /*

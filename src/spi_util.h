@@ -131,6 +131,13 @@ extern void fp_spi_free_user_plans(void);
 extern bool fp_spi_try(void (*work) (void *arg), void *arg);
 
 /*
+ * The same for errors that is_caught says yes to; returns the error, in the
+ * current context, or NULL: the work is done.
+ */
+extern ErrorData *fp_spi_catch(void (*work) (void *arg), void *arg,
+							   bool (*is_caught) (int sqlerrcode));
+
+/*
  * Begin and end of a transaction of a background process: timestamps are
  * right, activity is reported.  activity NULL reports none.  Between the two
  * the current memory context is the transaction's, afterwards again the one

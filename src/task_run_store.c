@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * task_run_store.c
- *	  All SQL on task_run and attempt_history.
+ *	  All SQL on task_run, attempt_history and bad_row.
  *
  * Called by the scheduler and by workers, always inside a transaction.  A
  * task_run holds its latest attempt; those before are in attempt_history.
@@ -393,6 +393,11 @@ fp_task_run_store_clear(int64 run_id, List *task_ids)
 		"AND ($2 IS NULL OR task_id = ANY ($2))",
 		SPI_OK_UPDATE, 2, {INT8OID, TEXTARRAYOID}
 	};
+	static FpStatement bad_row_statement = {
+		"DELETE FROM flow.bad_row WHERE run_id = $1 "
+		"AND ($2 IS NULL OR task_id = ANY ($2))",
+		SPI_OK_DELETE, 2, {INT8OID, TEXTARRAYOID}
+	};
 	FpStoreArgs args = {0};
 
 	fp_store_args_add_id(&args, run_id);
@@ -401,6 +406,7 @@ fp_task_run_store_clear(int64 run_id, List *task_ids)
 	else
 		fp_store_args_add(&args, (Datum) 0, true);
 	fp_store_execute(&history_statement, &args, NULL, NULL);
+	fp_store_execute(&bad_row_statement, &args, NULL, NULL);
 	return fp_store_execute(&update_statement, &args, NULL, NULL);
 }
 
@@ -429,7 +435,10 @@ fp_task_run_store_end_attempt(const FpAttemptEnd *end)
 		"UPDATE flow.task_run SET state = $5, "
 		"started_at = coalesce($6, started_at), ended_at = $7, "
 		"rows_written = rows_written + $8, pages = pages + $9, "
-		"result = $10::jsonb, sqlstate = $11, message = $12, retry_at = $13, "
+		"result = $10::jsonb, sqlstate = $11, "
+		"message = coalesce($12, CASE WHEN bad_rows > 0 AND $5 = 'success' "
+		"THEN 'warning: ' || bad_rows || ' rows are kept in flow.bad_row' END), "
+		"retry_at = $13, "
 		"worker_pid = $14, failures = failures + $15, crashes = 0 "
 		"WHERE " IS_OPEN_ATTEMPT,
 		SPI_OK_UPDATE, 15,
@@ -481,6 +490,34 @@ fp_task_run_store_record_page(int64 run_id, const char *task_id,
 	fp_store_args_add_text(&args, page->position);
 	update_open_attempt(&statement, &args, run_id, task_id, try_number,
 						"The page is rolled back.");
+}
+
+void
+fp_task_run_store_add_bad_row(const FpBadRow *row, TimestampTz at)
+{
+	static FpStatement statement = {
+		"INSERT INTO flow.bad_row (run_id, task_id, map_index, try_number, "
+		"dag_id, page, target, key, row_data, sqlstate, column_name, message, "
+		"kept_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, $9::jsonb, "
+		"$10, $11, $12, $13)",
+		SPI_OK_INSERT, 13,
+		{ATTEMPT_TYPES, TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID,
+		TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	};
+	FpStoreArgs args = {0};
+
+	add_attempt(&args, row->run_id, row->task_id, row->map_index,
+				row->try_number);
+	fp_store_args_add_text(&args, row->dag_id);
+	fp_store_args_add_int64(&args, row->page);
+	fp_store_args_add_text(&args, row->target);
+	fp_store_args_add_text(&args, row->key);
+	fp_store_args_add_text(&args, row->data);
+	fp_store_args_add_text(&args, row->sqlstate);
+	fp_store_args_add_text(&args, row->column_name);
+	fp_store_args_add_text(&args, row->message);
+	fp_store_args_add_time(&args, at);
+	fp_store_execute(&statement, &args, NULL, NULL);
 }
 
 bool

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * task_run_store.h
- *	  All SQL on task_run and attempt_history.
+ *	  All SQL on task_run, attempt_history and bad_row.
  *
  * Every function runs inside a transaction and opens its own owner scope, so
  * scheduler and workers call it alike.  Results are palloc'd in the current
@@ -168,6 +168,26 @@ extern bool fp_task_run_store_lock_position(int64 run_id,
 											const char *task_id,
 											int map_index, int try_number,
 											char **position);
+
+/* A row that could not be written, for flow.bad_row. */
+typedef struct FpBadRow
+{
+	int64		run_id;
+	const char *dag_id;
+	const char *task_id;
+	int			map_index;
+	int			try_number;
+	int64		page;
+	const char *target;
+	const char *key;			/* jsonb text */
+	const char *data;			/* jsonb text; NULL: it cannot be read either */
+	const char *sqlstate;
+	const char *column_name;	/* NULL: not known */
+	const char *message;
+} FpBadRow;
+
+extern void fp_task_run_store_add_bad_row(const FpBadRow *row,
+										  TimestampTz at);
 
 /* a task's run_id in task_run.position: see flow_add_trigger */
 extern void fp_task_run_store_keep_position(int64 run_id, const char *task_id,

@@ -23,6 +23,7 @@
  *	  upsert_exec.c		how they are planned and run
  *	  upsert_bound.c	bounds of pages
  *	  upsert_page.c		one page, found and written
+ *	  upsert_bad.c		rows that cannot be written
  *	  upsert_claim.c	pages shared with other workers
  *	  upsert_read.c		sources that no index can page
  *	  upsert_late.c		how far incremental positions may move
@@ -51,6 +52,7 @@
 #include "process.h"
 #include "spi_util.h"
 #include "upsert.h"
+#include "upsert_bad.h"
 #include "upsert_bound.h"
 #include "upsert_claim.h"
 #include "upsert_exec.h"
@@ -60,6 +62,14 @@
 #include "upsert_replace.h"
 #include "upsert_shape.h"
 #include "upsert_sql.h"
+
+/* How a page is written: each way is tried where the one before has failed. */
+typedef enum PageWay
+{
+	PAGE_PLAINLY,
+	PAGE_AGAIN,					/* another transaction was in the way */
+	PAGE_IN_PARTS				/* some row cannot be written */
+} PageWay;
 
 /* One call of fp_upsert_run. */
 typedef struct UpsertRun
@@ -84,6 +94,7 @@ typedef struct UpsertRun
 	bool		is_shared;		/* others may take pages, too */
 	bool		has_open;		/* an earlier attempt shared its pages, and
 								 * some were not done */
+	bool		keeps_bad_rows; /* on_row_error */
 	bool		is_exclusive;	/* runs of the task wait for each other */
 	bool		is_spilled;
 	bool		has_to_delete;	/* pages of the target are to follow */
@@ -98,8 +109,8 @@ typedef struct UpsertRun
 /* a leader that waits for others' last pages looks again this often */
 #define WAIT_MS 1000
 
-/* a page is tried again so often, for errors that come of other transactions */
-#define MAX_AGAIN 3
+/* a page that fails is tried so often, at most */
+#define MAX_TRIES 5
 
 static void begin_run(UpsertRun *self, const FpRunContext *run,
 					  const FpUpsertStart *start, FpUpsertPageDone page_done,
@@ -122,10 +133,10 @@ static void share_pages(UpsertRun *self);
 static FpUpsertClaimed run_shared_page(UpsertRun *self);
 static void begin_page(UpsertRun *self);
 static void write_page(UpsertRun *self, bool is_last);
-static ErrorData *try_page(UpsertRun *self, bool is_again, bool is_last);
-static void end_page(UpsertRun *self, uint64 rows, bool is_last);
-static void record(UpsertRun *self, int64 pages, uint64 rows,
-				   const char *position, bool is_last);
+static bool find_way(const UpsertRun *self, int sqlerrcode, PageWay *way);
+static ErrorData *try_page(UpsertRun *self, PageWay *way, bool is_last);
+static void end_page(UpsertRun *self, FpPageRecord *page, bool is_last);
+static void record(UpsertRun *self, const FpPageRecord *page, bool is_last);
 static char *make_position(UpsertRun *self, char **last);
 static void parse_position(UpsertRun *self, const char *position);
 static void begin_transaction(UpsertRun *self, MemoryContext context);
@@ -224,6 +235,7 @@ end_run(UpsertRun *self, ErrorContextCallback *callback)
 static void
 prepare_run(UpsertRun *self, const FpUpsertDef *def)
 {
+	self->keeps_bad_rows = strcmp(def->on_row_error, "keep") == 0;
 	self->is_exclusive = def->is_incremental || def->delete_missing;
 	self->has_to_delete = def->delete_missing;
 	if (def->is_incremental)
@@ -297,6 +309,7 @@ prepare_help(UpsertRun *self, const FpUpsertDef *def)
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	self->is_shared = true;
+	self->keeps_bad_rows = strcmp(def->on_row_error, "keep") == 0;
 	self->is_incremental = def->is_incremental;
 	self->shape = fp_upsert_shape_make(def);
 	fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
@@ -485,11 +498,11 @@ lock_task(UpsertRun *self, bool is_session)
 static void
 run_replace(UpsertRun *self)
 {
-	uint64		rows;
+	FpPageRecord page = {1};
 
 	begin_transaction(self, self->page_context);
-	rows = fp_upsert_replace(&self->exec, self->shape);
-	record(self, 1, rows, NULL, true /* is_last */ );
+	page.rows_written = fp_upsert_replace(&self->exec, self->shape);
+	record(self, &page, true /* is_last */ );
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
 }
@@ -501,12 +514,14 @@ run_replace(UpsertRun *self)
 static void
 run_nothing(UpsertRun *self)
 {
+	FpPageRecord nothing = {0};
+
 	begin_transaction(self, self->page_context);
 	if (self->is_exclusive)
 		lock_task(self, false /* is_session */ );
 	if (self->is_spilled)
 		fp_upsert_read_end(&self->exec);
-	record(self, 0, 0, NULL, true /* is_last */ );
+	record(self, &nothing, true /* is_last */ );
 	record_end(self);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(self->context);
@@ -542,10 +557,12 @@ run_page(UpsertRun *self)
 static void
 share_pages(UpsertRun *self)
 {
+	FpPageRecord beginning = {0};
 	FpUpsertClaimed claimed;
 
 	begin_transaction(self, self->page_context);
-	record(self, 0, 0, make_position(self, self->page.last), false);
+	beginning.position = make_position(self, self->page.last);
+	record(self, &beginning, false /* is_last */ );
 	fp_spi_commit_transaction();
 
 	fp_help_ask(self->nworkers - 1);
@@ -575,13 +592,13 @@ static FpUpsertClaimed
 run_shared_page(UpsertRun *self)
 {
 	FpUpsertClaimed claimed;
-	const char *position;
+	FpPageRecord taken = {0};
 
 	CHECK_FOR_INTERRUPTS();
 	begin_transaction(self, self->page_context);
-	claimed = fp_upsert_claim_take(&self->page, &position);
+	claimed = fp_upsert_claim_take(&self->page, &taken.position);
 	if (claimed == FP_UPSERT_CLAIM_PAGE)
-		record(self, 0, 0, position, false /* is_last */ );
+		record(self, &taken, false /* is_last */ );
 	fp_spi_commit_transaction();
 
 	if (claimed == FP_UPSERT_CLAIM_PAGE)
@@ -608,42 +625,68 @@ begin_page(UpsertRun *self)
 
 /*
  * Write the page under way in the transaction that is open, and commit it; or
- * in another one, where that fails with an error that may not come again.
+ * in another one, where that fails with an error that need not be the end.
  */
 static void
 write_page(UpsertRun *self, bool is_last)
 {
-	ErrorData  *error = try_page(self, false /* is_again */ , is_last);
+	PageWay		way = PAGE_PLAINLY;
+	ErrorData  *error = try_page(self, &way, is_last);
 
-	for (int n = 0; error != NULL && n < MAX_AGAIN; n++)
+	for (int n = 0; error != NULL && n < MAX_TRIES; n++)
 	{
 		begin_page(self);
-		error = try_page(self, true /* is_again */ , is_last);
+		error = try_page(self, &way, is_last);
 	}
 	if (error != NULL)
 		ReThrowError(error);
 }
 
 /*
- * Returns the error, where the page is worth another try, with the transaction
- * rolled back; NULL: it is committed.
+ * How a page is to be written that has failed; false: not at all.
+ */
+static bool
+find_way(const UpsertRun *self, int sqlerrcode, PageWay *way)
+{
+	/* a deadlock with another page of ours */
+	if (sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
+		return self->is_shared;
+	if (*way == PAGE_PLAINLY && sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
+		*way = PAGE_AGAIN;
+	else if (*way != PAGE_IN_PARTS &&
+			 fp_upsert_bad_is_row_error(sqlerrcode) &&
+			 fp_upsert_bad_can_find(self->shape))
+		*way = PAGE_IN_PARTS;
+	else
+		return false;
+	return true;
+}
+
+/*
+ * Returns the error, where another way is worth a try, which is *way then,
+ * with the transaction rolled back; NULL: it is committed.
  */
 static ErrorData *
-try_page(UpsertRun *self, bool is_again, bool is_last)
+try_page(UpsertRun *self, PageWay *way, bool is_last)
 {
 	ErrorData  *volatile error = NULL;
 
 	PG_TRY();
 	{
-		end_page(self, fp_upsert_page_write(&self->page, is_again), is_last);
+		FpPageRecord page = {1};
+
+		if (*way == PAGE_IN_PARTS)
+			page.rows_written = fp_upsert_bad_write(&self->page,
+													self->keeps_bad_rows,
+													&page.bad_rows);
+		else
+			page.rows_written = fp_upsert_page_write(&self->page,
+													 *way == PAGE_AGAIN);
+		end_page(self, &page, is_last);
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
-
-		/* another transaction's row; a deadlock with another page's */
-		if (!(code == ERRCODE_UNIQUE_VIOLATION && !is_again) &&
-			!(code == ERRCODE_T_R_DEADLOCK_DETECTED && self->is_shared))
+		if (!find_way(self, geterrcode(), way))
 			PG_RE_THROW();
 		MemoryContextSwitchTo(self->page_context);
 		error = CopyErrorData();
@@ -660,17 +703,15 @@ try_page(UpsertRun *self, bool is_again, bool is_last)
  * Record the page in its transaction, and commit that.
  */
 static void
-end_page(UpsertRun *self, uint64 rows, bool is_last)
+end_page(UpsertRun *self, FpPageRecord *page, bool is_last)
 {
-	const char *position;
-
 	if (self->is_shared)
-		position = fp_upsert_claim_done(&self->page);
+		page->position = fp_upsert_claim_done(&self->page);
 	else
-		position = make_position(self, self->page.upper);
+		page->position = make_position(self, self->page.upper);
 	if (is_last && self->is_spilled)
 		fp_upsert_read_end(&self->exec);
-	record(self, 1, rows, position, is_last);
+	record(self, page, is_last);
 	if (is_last)
 		record_end(self);
 	fp_spi_commit_transaction();
@@ -678,12 +719,9 @@ end_page(UpsertRun *self, uint64 rows, bool is_last)
 }
 
 static void
-record(UpsertRun *self, int64 pages, uint64 rows, const char *position,
-	   bool is_last)
+record(UpsertRun *self, const FpPageRecord *page, bool is_last)
 {
-	FpPageRecord page = {pages, (int64) rows, 0, position};
-
-	self->page_done(&page, is_last, self->arg);
+	self->page_done(page, is_last, self->arg);
 }
 
 /*

@@ -19,6 +19,7 @@
 
 #include "jsonb_util.h"
 #include "upsert.h"
+#include "upsert_bad.h"
 #include "upsert_exec.h"
 #include "upsert_index.h"
 #include "upsert_late.h"
@@ -79,6 +80,14 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 
 	shape = fp_upsert_shape_make(def);
 	fp_upsert_shape_check_rights(shape);
+	if (strcmp(def->on_row_error, "keep") == 0 &&
+		!fp_upsert_bad_can_find(shape))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("on_row_error \"keep\" is given for target \"%s\", which is on another server",
+						shape->target_name),
+				 errdetail("Rows are tried in subtransactions, which another server may not know."),
+				 errhint("Use on_row_error \"stop\", or an upsert into a local table first.")));
 	if (def->is_incremental)
 		fp_upsert_late_check(shape, def->lookback);
 
@@ -179,6 +188,13 @@ check_values(const FpUpsertDef *def)
 				 errmsg("on_row_error \"%s\" of an upsert is not recognized",
 						def->on_row_error),
 				 errhint("Use \"stop\" or \"keep\".")));
+	if (def->mode == FP_UPSERT_REPLACE &&
+		strcmp(def->on_row_error, "keep") == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("on_row_error \"keep\" is given for an upsert in mode \"replace\""),
+				 errdetail("All rows are written together, or none."),
+				 errhint("Use mode \"upsert\" or \"append\", or on_row_error \"stop\".")));
 	if (def->parallel_pages > 1 && def->mode == FP_UPSERT_REPLACE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -226,9 +242,6 @@ check_values(const FpUpsertDef *def)
 
 	refuse_unsupported(def->create_partition, "create_partition = true",
 					   "Use a sql task upstream that creates the partition.");
-	refuse_unsupported(strcmp(def->on_row_error, "keep") == 0,
-					   "on_row_error = 'keep'",
-					   "Use 'stop'; a retry goes on from the page that failed.");
 }
 
 /*

@@ -183,12 +183,22 @@ fp_upsert_exec_once(FpUpsertExec *self, const char *sql, char **lower,
 					FpUpsertPlanning planning, FpRowCallback callback,
 					void *arg)
 {
+	return fp_upsert_exec_range(self, sql, lower, NULL, planning, callback,
+								arg);
+}
+
+uint64
+fp_upsert_exec_range(FpUpsertExec *self, const char *sql, char **lower,
+					 char **upper, FpUpsertPlanning planning,
+					 FpRowCallback callback, void *arg)
+{
 	FpPlan	   *plan;
 	uint64		processed;
 
 	plan = fp_spi_prepare_user(sql, fp_user_sql_parser_setup, &self->setup,
 							   CURSOR_OPT_CUSTOM_PLAN);
-	processed = execute(self, plan, sql, lower, NULL, planning, callback, arg);
+	processed = execute(self, plan, sql, lower, upper, planning, callback,
+						arg);
 	fp_spi_free_user(plan);
 
 	return processed;

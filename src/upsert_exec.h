@@ -63,7 +63,11 @@ extern uint64 fp_upsert_exec_run(FpUpsertExec *self,
 								 FpUpsertPlanning planning,
 								 FpRowCallback callback, void *arg);
 
-/* the same for SQL that is used once */
+/* the same for SQL that is used once; fp_upsert_exec_once without upper */
+extern uint64 fp_upsert_exec_range(FpUpsertExec *self, const char *sql,
+								   char **lower, char **upper,
+								   FpUpsertPlanning planning,
+								   FpRowCallback callback, void *arg);
 extern uint64 fp_upsert_exec_once(FpUpsertExec *self, const char *sql,
 								  char **lower, FpUpsertPlanning planning,
 								  FpRowCallback callback, void *arg);

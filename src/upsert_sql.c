@@ -144,6 +144,21 @@ fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 }
 
 char *
+fp_upsert_sql_rows(const FpUpsertShape *shape, bool has_lower,
+				   const char *what)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_WRITE, has_lower, 0};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT %s FROM (SELECT ", what);
+	append_names(&buf, shape->columns, "s.", "");
+	append_source_range(&buf, shape, &key);
+	appendStringInfoString(&buf, ") AS p");
+	return buf.data;
+}
+
+char *
 fp_upsert_sql_find_null(const FpUpsertShape *shape,
 						const FpUpsertColumn *column)
 {

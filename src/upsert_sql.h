@@ -51,6 +51,12 @@ extern char *fp_upsert_sql(const FpUpsertShape *shape,
 extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 										FpUpsertStatement statement);
 
+/*
+ * The rows p of a range in page order; what is what is selected of each.
+ */
+extern char *fp_upsert_sql_rows(const FpUpsertShape *shape, bool has_lower,
+								const char *what);
+
 /* one row where the column is NULL somewhere in the source */
 extern char *fp_upsert_sql_find_null(const FpUpsertShape *shape,
 									 const FpUpsertColumn *column);

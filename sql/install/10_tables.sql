@@ -238,6 +238,34 @@ CREATE TABLE flow.attempt_history (
 );
 COMMENT ON TABLE flow.attempt_history IS 'attempts before the latest one of each task run; flow.task_attempt shows all';
 
+CREATE SEQUENCE flow.bad_row_bad_row_id_seq;
+
+CREATE TABLE flow.bad_row (
+    bad_row_id bigint NOT NULL DEFAULT pg_catalog.nextval('flow.bad_row_bad_row_id_seq'::pg_catalog.regclass),
+    run_id bigint NOT NULL,
+    dag_id text NOT NULL,
+    task_id text NOT NULL,
+    map_index integer NOT NULL,
+    try_number integer NOT NULL,
+    page bigint NOT NULL,
+    target text NOT NULL,
+    key jsonb NOT NULL,
+    row_data jsonb,
+    sqlstate text NOT NULL,
+    column_name text,
+    message text NOT NULL,
+    kept_at timestamptz NOT NULL,
+    CONSTRAINT bad_row_pkey PRIMARY KEY (bad_row_id)
+);
+ALTER SEQUENCE flow.bad_row_bad_row_id_seq OWNED BY flow.bad_row.bad_row_id;
+CREATE INDEX bad_row_run_id_idx ON flow.bad_row (run_id);
+COMMENT ON TABLE flow.bad_row IS 'rows that an upsert with on_row_error = ''keep'' could not write; those of a task run are deleted when it is cleared, and with the history of its run';
+COMMENT ON COLUMN flow.bad_row.page IS 'the page that the row was in, counted from 1';
+COMMENT ON COLUMN flow.bad_row.key IS 'the values of the key''s columns, as text';
+COMMENT ON COLUMN flow.bad_row.row_data IS 'the row as the source had it; NULL: an expression of the source failed for it';
+COMMENT ON COLUMN flow.bad_row.column_name IS 'the column, or columns, that the error is about; NULL: not known';
+COMMENT ON COLUMN flow.bad_row.message IS 'the error, with its detail';
+
 CREATE SEQUENCE flow.callback_callback_id_seq;
 
 CREATE TABLE flow.callback (

@@ -177,7 +177,7 @@ SELECT r.run_id, r.dag_id, k.task_id,
         THEN flow.task_waits_for(r.run_id, k.task_id)
     END AS waits_for,
     t.message, t.result, t.sqlstate, t.retry_at,
-    r.logical_date, r.state AS run_state
+    r.logical_date, r.state AS run_state, t.bad_rows
 FROM flow.dag_run r
     CROSS JOIN LATERAL (
         SELECT v.task_id

@@ -82,6 +82,11 @@ CREATE POLICY attempt_history_owner ON flow.attempt_history FOR SELECT
     USING (EXISTS (SELECT FROM flow.dag d
         WHERE d.dag_id OPERATOR(pg_catalog.=) attempt_history.dag_id));
 
+ALTER TABLE flow.bad_row ENABLE ROW LEVEL SECURITY;
+CREATE POLICY bad_row_owner ON flow.bad_row FOR SELECT
+    USING (EXISTS (SELECT FROM flow.dag d
+        WHERE d.dag_id OPERATOR(pg_catalog.=) bad_row.dag_id));
+
 ALTER TABLE flow.callback ENABLE ROW LEVEL SECURITY;
 CREATE POLICY callback_owner ON flow.callback FOR SELECT
     USING (EXISTS (SELECT FROM flow.dag_run r
