@@ -34,7 +34,7 @@ PG_FUNCTION_INFO_V1(flow_interval_at);
 PG_FUNCTION_INFO_V1(flow_worker_slots);
 PG_FUNCTION_INFO_V1(flow_scheduler_slot);
 
-#define WORKER_COLUMNS 14
+#define WORKER_COLUMNS 15
 #define SCHEDULER_COLUMNS 8
 
 /* What is shown of a worker slot. */
@@ -48,6 +48,7 @@ typedef struct WorkerInfo
 	TimestampTz started_at;
 	uint64		pages;
 	uint64		rows_written;
+	uint64		rows_read;
 	uint64		rows_expected;
 	bool		is_helping;
 } WorkerInfo;
@@ -231,6 +232,7 @@ copy_workers(WorkerInfo **workers)
 		worker->started_at = slot->started_at;
 		worker->pages = pg_atomic_read_u64(&slot->pages);
 		worker->rows_written = pg_atomic_read_u64(&slot->rows_written);
+		worker->rows_read = pg_atomic_read_u64(&slot->rows_read);
 		worker->rows_expected = pg_atomic_read_u64(&slot->rows_expected);
 		worker->is_helping = slot->helps != 0;
 		n++;
@@ -256,8 +258,8 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerInfo *worker)
 	values[2] = CStringGetTextDatum(worker_states[worker->state]);
 	nulls[1] = nulls[2] = false;
 	put_time(values, nulls, 3, worker->since);
-	values[13] = BoolGetDatum(worker->is_helping);
-	nulls[13] = false;
+	values[14] = BoolGetDatum(worker->is_helping);
+	nulls[14] = false;
 	if (worker->state == FP_WORKER_BUSY &&
 		(current->token != 0 || worker->is_helping) &&
 		fp_dag_rights_may_see(GetUserId(), worker->role))
@@ -269,9 +271,10 @@ put_worker(ReturnSetInfo *rsinfo, const WorkerInfo *worker)
 		values[8] = Int32GetDatum(current->try_number);
 		values[10] = Int64GetDatum((int64) worker->pages);
 		values[11] = Int64GetDatum((int64) worker->rows_written);
-		values[12] = Int64GetDatum((int64) worker->rows_expected);
+		values[12] = Int64GetDatum((int64) worker->rows_read);
+		values[13] = Int64GetDatum((int64) worker->rows_expected);
 		memset(nulls + 4, false, WORKER_COLUMNS - 4);
-		nulls[12] = worker->rows_expected == 0;
+		nulls[13] = worker->rows_expected == 0;
 		nulls[9] = true;
 		put_time(values, nulls, 9, worker->started_at);
 	}

@@ -134,6 +134,7 @@ fp_help_take(FpAssignment *assignment, FpWorkerSlot **leader)
 		my_slot->since = my_slot->started_at = fp_clock_real();
 		pg_atomic_write_u64(&my_slot->pages, 0);
 		pg_atomic_write_u64(&my_slot->rows_written, 0);
+		pg_atomic_write_u64(&my_slot->rows_read, 0);
 		pg_atomic_write_u64(&my_slot->rows_expected, 0);
 	}
 	LWLockRelease(fp_shared->lock);

@@ -228,6 +228,7 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u64(&fp_shared->workers[i].pages, 0);
 			pg_atomic_init_u64(&fp_shared->workers[i].rows_written, 0);
+			pg_atomic_init_u64(&fp_shared->workers[i].rows_read, 0);
 			pg_atomic_init_u64(&fp_shared->workers[i].rows_expected, 0);
 		}
 	}

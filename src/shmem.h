@@ -128,7 +128,8 @@ typedef struct FpWorkerSlot
 	/* live figures, written by the worker without the lock */
 	pg_atomic_uint64 pages;
 	pg_atomic_uint64 rows_written;
-	pg_atomic_uint64 rows_expected;	/* 0: not known */
+	pg_atomic_uint64 rows_read; /* of an upsert; about so many */
+	pg_atomic_uint64 rows_expected;	/* to be read in all; 0: not known */
 } FpWorkerSlot;
 
 typedef struct FpDatabaseSlot

@@ -452,6 +452,10 @@ page_done(const FpPageRecord *page, bool is_last, void *arg)
 	commit_later(attempt);
 	pg_atomic_fetch_add_u64(&attempt->slot->pages, page->pages);
 	pg_atomic_fetch_add_u64(&attempt->slot->rows_written, page->rows_written);
+	pg_atomic_fetch_add_u64(&attempt->slot->rows_read, page->rows_read);
+	if (page->rows_expected > 0)
+		pg_atomic_write_u64(&attempt->slot->rows_expected,
+							page->rows_expected);
 }
 
 

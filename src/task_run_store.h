@@ -153,6 +153,10 @@ typedef struct FpPageRecord
 	int64		bad_rows;
 	const char *position;		/* jsonb text, an object whose fields are set
 								 * in the row's; NULL: it stays */
+
+	/* not recorded, but shown while it runs; about so many */
+	int64		rows_read;
+	int64		rows_expected;	/* in all; 0: not known */
 } FpPageRecord;
 
 extern void fp_task_run_store_record_page(int64 run_id, const char *task_id,

@@ -101,6 +101,7 @@ typedef struct UpsertRun
 	bool		was_deleting;	/* an earlier attempt had got to them */
 	const char *position;		/* where the attempt began, see FpUpsertStart */
 	int64		npages;			/* done by us and before us */
+	double		rows_expected;	/* to be read; 0: not known */
 
 	FpUpsertPageDone page_done;
 	void	   *arg;			/* its own */
@@ -286,6 +287,10 @@ prepare_pages(UpsertRun *self, const FpUpsertDef *def)
 		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
 	}
 
+	if (self->page.end != NULL)
+		self->rows_expected = fp_upsert_read_estimate(&self->exec,
+													  self->page.last,
+													  self->page.end);
 	self->nworkers = def->parallel_pages;
 	self->is_shared = self->nworkers > 1 && self->shape->is_order_by_key &&
 		!self->is_spilled && self->page.end != NULL;
@@ -562,6 +567,7 @@ share_pages(UpsertRun *self)
 
 	begin_transaction(self, self->page_context);
 	beginning.position = make_position(self, self->page.last);
+	beginning.rows_expected = (int64) self->rows_expected;
 	record(self, &beginning, false /* is_last */ );
 	fp_spi_commit_transaction();
 
@@ -705,6 +711,8 @@ try_page(UpsertRun *self, PageWay *way, bool is_last)
 static void
 end_page(UpsertRun *self, FpPageRecord *page, bool is_last)
 {
+	page->rows_read = self->shape->page_size;
+	page->rows_expected = (int64) self->rows_expected;
 	if (self->is_shared)
 		page->position = fp_upsert_claim_done(&self->page);
 	else

@@ -204,6 +204,16 @@ fp_upsert_exec_range(FpUpsertExec *self, const char *sql, char **lower,
 	return processed;
 }
 
+ParamListInfo
+fp_upsert_exec_params(FpUpsertExec *self, char **lower, char **upper)
+{
+	ParamListInfo params = fp_user_sql_params(&self->setup, self->run);
+
+	set_bound(self, params, 0, lower);
+	set_bound(self, params, self->norder, upper);
+	return params;
+}
+
 char **
 fp_upsert_exec_find(FpUpsertExec *self, const FpUpsertSqlKey *key,
 					char **lower, char **upper)
@@ -322,12 +332,9 @@ execute(FpUpsertExec *self, FpPlan *plan, const char *sql, char **lower,
 		void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
-	ParamListInfo params = fp_user_sql_params(&self->setup, self->run);
+	ParamListInfo params = fp_upsert_exec_params(self, lower, upper);
 	volatile uint64 processed = 0;
 	int			nest_level;
-
-	set_bound(self, params, 0, lower);
-	set_bound(self, params, self->norder, upper);
 
 	nest_level = fp_upsert_exec_begin_settings(planning);
 	PG_TRY();

@@ -72,6 +72,10 @@ extern uint64 fp_upsert_exec_once(FpUpsertExec *self, const char *sql,
 								  char **lower, FpUpsertPlanning planning,
 								  FpRowCallback callback, void *arg);
 
+/* the run's values and the bounds as parameters, in the current context */
+extern ParamListInfo fp_upsert_exec_params(FpUpsertExec *self, char **lower,
+										   char **upper);
+
 /*
  * The first row that a statement of the page order's columns returns, in the
  * current context; NULL: none.

@@ -16,6 +16,7 @@
 #include "upsert_bound.h"
 #include "upsert_page.h"
 
+static void find_fitting(FpUpsertPage *page);
 static uint64 write_range(FpUpsertPage *page, FpUpsertStatement statement,
 						  char **lower, char **upper);
 static bool differs_from_target(FpUpsertPage *page);
@@ -47,12 +48,32 @@ fp_upsert_page_find(FpUpsertPage *page)
 		key.nequal = 0;
 		page->upper = fp_upsert_exec_find(exec, &key, page->last, page->end);
 	}
-	if (page->upper != NULL)
-		return fp_upsert_bound_equal(page->upper, page->end, exec->norder);
+	if (page->upper == NULL)
+		page->upper = fp_upsert_bound_copy(page->end, exec->norder,
+										   CurrentMemoryContext);
+	if (exec->shape->is_wide && !page->is_narrow)
+		find_fitting(page);
+	return fp_upsert_bound_equal(page->upper, page->end, exec->norder);
+}
 
-	page->upper = fp_upsert_bound_copy(page->end, exec->norder,
-									   CurrentMemoryContext);
-	return true;
+/*
+ * Let the page end where it has bytes enough.  What comes from another server
+ * would be sent twice for that; so where the first page is no larger, others
+ * are not measured.
+ */
+static void
+find_fitting(FpUpsertPage *page)
+{
+	FpUpsertSqlKey key = range_key(page->exec, FP_UPSERT_SQL_FIT, page->last,
+								   page->upper);
+	char	  **fitting;
+
+	fitting = fp_upsert_exec_find(page->exec, &key, page->last, page->upper);
+	if (fitting == NULL)
+		return;
+	page->is_narrow = page->exec->shape->is_remote &&
+		fp_upsert_bound_equal(fitting, page->upper, page->exec->norder);
+	page->upper = fitting;
 }
 
 /*

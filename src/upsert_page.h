@@ -21,6 +21,7 @@ typedef struct FpUpsertPage
 								 * nothing to read */
 	char	  **upper;			/* the row that the page ends with; NULL: not
 								 * known yet */
+	bool		is_narrow;		/* pages need not be measured: rows are small */
 	int			nequal;			/* columns on which the bounds of the page
 								 * before agreed */
 	bool		has_written;	/* that page wrote rows */

@@ -17,6 +17,8 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -25,7 +27,9 @@
 #include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
+#include "storage/bufmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "upsert_read.h"
@@ -49,6 +53,8 @@ typedef struct OrderedPlan
 	int			nbounds;		/* parameters that are bounds of the page */
 	bool		is_joined;		/* it looks rows up in other tables */
 	bool		is_foreign;		/* it reads from another server */
+	bool		is_wide;		/* a table of this one has rows with values out
+								 * of line */
 	double		tuples;			/* rows of the tables that it goes through */
 	List	   *rtable;			/* of the whole plan */
 } OrderedPlan;
@@ -60,10 +66,12 @@ static Plan *plan_read_all(FpUpsertExec *exec, bool is_ordered,
 static PlannedStmt *plan_sql(FpUpsertExec *exec, const char *sql,
 							 ParamListInfo params, FpUpsertPlanning planning);
 static bool is_ordered_plan(Plan *plan, OrderedPlan *ordered);
+static bool has_wide_rows(Oid relid);
 static double table_tuples(Plan *plan, OrderedPlan *ordered);
 static bool is_ordered_list(List *plans, OrderedPlan *ordered);
 static bool is_lookup_plan(Plan *plan);
 static bool uses_bound(Node *node, void *context);
+static Oid	table_relid(const char *name);
 static void drop_table(FpUpsertExec *exec, const char *name);
 static void spill_source(FpUpsertExec *exec, FpUpsertShape *shape,
 						 char **last);
@@ -102,7 +110,20 @@ fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape)
 	if (ordered.is_joined || ordered.is_foreign)
 		shape->is_key_order = false;
 
+	shape->is_remote = ordered.is_foreign;
+	shape->is_wide = ordered.is_wide || ordered.is_foreign;
 	return is_in_order && !is_small_part(exec, &ordered);
+}
+
+double
+fp_upsert_read_estimate(FpUpsertExec *exec, char **last, char **end)
+{
+	char	   *sql = fp_upsert_sql_rows(exec->shape, last != NULL, "1");
+	ParamListInfo params = fp_upsert_exec_params(exec, last, end);
+	PlannedStmt *statement = plan_sql(exec, sql, params,
+									  FP_UPSERT_PLAN_FREELY);
+
+	return statement == NULL ? 0 : statement->planTree->plan_rows;
 }
 
 /*
@@ -145,12 +166,19 @@ fp_upsert_read_end(FpUpsertExec *exec)
 	drop_table(exec, KEYS_NAME);
 }
 
-static void
-drop_table(FpUpsertExec *exec, const char *name)
+/* InvalidOid: there is no such temporary table */
+static Oid
+table_relid(const char *name)
 {
 	RangeVar   *table = makeRangeVar("pg_temp", unconstify(char *, name), -1);
 
-	if (OidIsValid(RangeVarGetRelid(table, NoLock, true /* missing_ok */ )))
+	return RangeVarGetRelid(table, NoLock, true /* missing_ok */ );
+}
+
+static void
+drop_table(FpUpsertExec *exec, const char *name)
+{
+	if (OidIsValid(table_relid(name)))
 		(void) fp_upsert_exec_once(exec,
 								   psprintf("DROP TABLE pg_temp.%s", name),
 								   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
@@ -166,6 +194,7 @@ is_read_in_order(FpUpsertExec *exec, OrderedPlan *ordered)
 {
 	FpUpsertSqlKey key = {FP_UPSERT_SQL_BOUND, true, 0};
 	PlannedStmt *statement;
+	ListCell   *lc;
 
 	memset(ordered, 0, sizeof(OrderedPlan));
 	ordered->nbounds = exec->setup.nvalues;
@@ -180,6 +209,13 @@ is_read_in_order(FpUpsertExec *exec, OrderedPlan *ordered)
 		return false;
 
 	ordered->rtable = statement->rtable;
+	foreach(lc, statement->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && has_wide_rows(rte->relid))
+			ordered->is_wide = true;
+	}
 	return is_ordered_plan(statement->planTree, ordered);
 }
 
@@ -308,6 +344,28 @@ is_ordered_plan(Plan *plan, OrderedPlan *ordered)
 }
 
 /*
+ * Whether values of a table have been put out of line: without any, a row has
+ * at most the size of a block.
+ */
+static bool
+has_wide_rows(Oid relid)
+{
+	Relation	relation = relation_open(relid, AccessShareLock);
+	Oid			toast_relid = relation->rd_rel->reltoastrelid;
+	BlockNumber nblocks = 0;
+
+	relation_close(relation, NoLock);
+	if (OidIsValid(toast_relid))
+	{
+		Relation	toast = table_open(toast_relid, AccessShareLock);
+
+		nblocks = RelationGetNumberOfBlocks(toast);
+		table_close(toast, NoLock);
+	}
+	return nblocks > 0;
+}
+
+/*
  * Rows of the table that a scan reads, as far as statistics tell.
  */
 static double
@@ -403,6 +461,8 @@ spill_source(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 	CommandCounterIncrement();
 
 	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
+	shape->is_wide = has_wide_rows(table_relid(SPILL_NAME));
+	shape->is_remote = false;
 }
 
 /*

@@ -24,6 +24,13 @@ extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
 extern bool fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape);
 
 /*
+ * About how many rows there are after last (NULL: from the first) up to end, as
+ * the planner sees it.
+ */
+extern double fp_upsert_read_estimate(FpUpsertExec *exec, char **last,
+									  char **end);
+
+/*
  * Copies the whole source into that table, of each key the last row in page
  * order, and makes the shape read from it.
  */

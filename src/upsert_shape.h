@@ -69,6 +69,9 @@ typedef struct FpUpsertShape
 	Oid			source_relid;	/* InvalidOid: a SELECT */
 	char		source_relkind;
 	bool		is_source_key_unique;	/* no page holds a key twice */
+	bool		is_wide;		/* rows may be so large that a page must be
+								 * bounded by bytes, too */
+	bool		is_remote;		/* the rows come from another server */
 	bool		is_row_compared;	/* (a, b) > ($1, $2), not a >= $1 AND ... */
 
 	/* the target */

@@ -60,6 +60,8 @@ static void append_changed(StringInfo buf, const FpUpsertShape *shape,
 						   bool is_excluded);
 static void append_target_range(StringInfo buf, const FpUpsertShape *shape,
 								const FpUpsertSqlKey *key);
+static void append_fit(StringInfo buf, const FpUpsertShape *shape,
+					   const FpUpsertSqlKey *key);
 static void append_look(StringInfo buf, const FpUpsertShape *shape,
 						const FpUpsertSqlKey *key);
 static void append_write(StringInfo buf, const FpUpsertShape *shape,
@@ -113,6 +115,9 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			append_names(&buf, shape->order, "s.", "");
 			append_source_range(&buf, shape, key);
 			appendStringInfo(&buf, " OFFSET %d LIMIT 1", shape->page_size - 1);
+			break;
+		case FP_UPSERT_SQL_FIT:
+			append_fit(&buf, shape, key);
 			break;
 		case FP_UPSERT_SQL_LOOK:
 			append_look(&buf, shape, key);
@@ -624,6 +629,36 @@ append_target_range(StringInfo buf, const FpUpsertShape *shape,
 		return;
 	appendStringInfoString(buf, " AND ");
 	append_range(buf, shape, key, "t", !shape->is_foreign_range);
+}
+
+/*
+ * The page's rows with the bytes up to each; of these, the last one that fits.
+ */
+static void
+append_fit(StringInfo buf, const FpUpsertShape *shape,
+		   const FpUpsertSqlKey *key)
+{
+	ListCell   *lc;
+
+	appendStringInfoString(buf, "SELECT ");
+	append_names(buf, shape->order, "f.", "");
+	appendStringInfoString(buf, " FROM (SELECT ");
+	append_names(buf, shape->order, "s.", "");
+	appendStringInfoString(buf, ", pg_catalog.row_number() OVER w AS \"flowpg row\""
+						   ", pg_catalog.sum(0");
+	foreach(lc, shape->columns)
+		appendStringInfo(buf, " OPERATOR(pg_catalog.+) coalesce(pg_catalog.pg_column_size(s.%s), 0)",
+						 ((FpUpsertColumn *) lfirst(lc))->quoted);
+	appendStringInfo(buf, ") OVER w AS \"flowpg bytes\" FROM %s AS s WHERE ",
+					 shape->source);
+	append_range(buf, shape, key, "s", shape->is_row_compared);
+	appendStringInfoString(buf, " WINDOW w AS (ORDER BY ");
+	append_names(buf, shape->order, "s.", direction(shape, false));
+	appendStringInfo(buf, " ROWS UNBOUNDED PRECEDING)) AS f"
+					 " WHERE f.\"flowpg bytes\" OPERATOR(pg_catalog.<=) %d"
+					 " OR f.\"flowpg row\" OPERATOR(pg_catalog.=) 1"
+					 " ORDER BY f.\"flowpg row\" DESC LIMIT 1",
+					 FP_UPSERT_PAGE_BYTES);
 }
 
 /*

@@ -15,6 +15,9 @@
 
 #include "upsert_shape.h"
 
+/* A page of a wide source has no more bytes than this, as they are stored. */
+#define FP_UPSERT_PAGE_BYTES (64 * 1024 * 1024)
+
 typedef enum FpUpsertStatement
 {
 	FP_UPSERT_SQL_END,			/* last row of the page order */
@@ -22,6 +25,9 @@ typedef enum FpUpsertStatement
 								 * nequal columns in $1..$nequal */
 	FP_UPSERT_SQL_BOUND,		/* last row of a full page; none: there is no
 								 * full page any more */
+	FP_UPSERT_SQL_FIT,			/* last row of the page that is within
+								 * FP_UPSERT_PAGE_BYTES with those before it,
+								 * the first one at least */
 	FP_UPSERT_SQL_LOOK,			/* one row where the page differs from the
 								 * target, none where not */
 	FP_UPSERT_SQL_WRITE,		/* writes new and changed rows; fails where

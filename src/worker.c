@@ -240,6 +240,7 @@ take_next(bool has_result)
 		slot->started_at = fp_clock_real();
 		pg_atomic_write_u64(&slot->pages, 0);
 		pg_atomic_write_u64(&slot->rows_written, 0);
+		pg_atomic_write_u64(&slot->rows_read, 0);
 		pg_atomic_write_u64(&slot->rows_expected, 0);
 		result = true;
 	}

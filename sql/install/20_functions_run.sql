@@ -153,6 +153,7 @@ CREATE FUNCTION flow.worker_slots(
     OUT started_at timestamptz,
     OUT pages bigint,
     OUT rows_written bigint,
+    OUT rows_read bigint,
     OUT rows_expected bigint,
     OUT is_helping boolean)
 RETURNS SETOF record

@@ -34,23 +34,26 @@ COMMENT ON VIEW flow.worker_status IS 'the workers of this database and what the
 
 CREATE VIEW flow.running WITH (security_invoker = true) AS
 SELECT w.run_id, w.dag_id, w.task_id, w.pid AS worker_pid, w.started_at,
-    w.pages, w.rows_written, r.rows_per_second,
+    w.pages, w.rows_written,
+    pg_catalog.round(greatest(w.rows_read, w.rows_written)::numeric
+        OPERATOR(pg_catalog./) r.seconds, 1) AS rows_per_second,
     CASE
-        WHEN w.rows_expected OPERATOR(pg_catalog.>) w.rows_written
-            AND r.rows_per_second OPERATOR(pg_catalog.>) 0.0
+        WHEN w.rows_expected OPERATOR(pg_catalog.>) w.rows_read
+            AND w.rows_read OPERATOR(pg_catalog.>) 0
         THEN pg_catalog.make_interval(secs => pg_catalog.ceil(
-            (w.rows_expected OPERATOR(pg_catalog.-) w.rows_written)::double precision
-            OPERATOR(pg_catalog./) r.rows_per_second::double precision))
+            (w.rows_expected OPERATOR(pg_catalog.-) w.rows_read)::numeric
+            OPERATOR(pg_catalog.*) r.seconds
+            OPERATOR(pg_catalog./) w.rows_read::numeric)::double precision)
     END AS eta,
     w.map_index, w.try_number, w.role
 FROM flow.worker_slots() w
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.round(w.rows_written::numeric OPERATOR(pg_catalog./)
-            greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp()
-                OPERATOR(pg_catalog.-) w.started_at), 0.001), 1) AS rows_per_second
+        SELECT greatest(EXTRACT(epoch FROM pg_catalog.clock_timestamp()
+            OPERATOR(pg_catalog.-) w.started_at), 0.001) AS seconds
         OFFSET 0) r
 WHERE w.run_id IS NOT NULL AND NOT w.is_helping;
 COMMENT ON VIEW flow.running IS 'the attempts that run now, with what they have done so far';
+COMMENT ON COLUMN flow.running.rows_per_second IS 'rows read, where the task is an upsert, or written';
 COMMENT ON COLUMN flow.running.eta IS 'how long it will take from now on; NULL: not known';
 
 -- What waits for asis DAGs: runs made by schedule or dependency, and those

@@ -230,6 +230,7 @@ shows($node,
 $node->safe_psql('postgres', q{
 CREATE TABLE big (id int PRIMARY KEY, v text);
 INSERT INTO big SELECT n, 'v' || n FROM generate_series(1, 100) n;
+ANALYZE big;
 CREATE TABLE big_copy (LIKE big INCLUDING ALL);
 -- stands still in the page that has the row
 CREATE FUNCTION stop_at() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -247,8 +248,8 @@ my $gate = close_gate($node, 60);
 $run = trigger($node, 'big');
 wait_at_gate(60);
 shows($node,
-	"SELECT dag_id, task_id, pages, rows_written, started_at IS NOT NULL, rows_per_second > 0 FROM flow.running WHERE run_id = $run",
-	'big|load|3|30|t|t', 'flow.running shows the pages that are done, while it runs');
+	"SELECT dag_id, task_id, pages, rows_written, started_at IS NOT NULL, rows_per_second > 0, eta > '0' FROM flow.running WHERE run_id = $run",
+	'big|load|3|30|t|t|t', 'flow.running shows the pages that are done, while it runs');
 shows($node,
 	"SELECT state, pages, rows_written FROM flow.task_status WHERE run_id = $run",
 	'running|3|30', 'and so does task_status');
@@ -355,6 +356,26 @@ shows($node,
 	"SELECT count(*) FROM flow.task_attempt WHERE run_id = $run",
 	'1', 'in one attempt');
 $session->quit;
+
+# ------------------------------------------------------------------------
+# Pages of wide rows are bounded by bytes
+
+$node->safe_psql('postgres', q{
+CREATE TABLE wide (id int PRIMARY KEY, t text, b bytea);
+ALTER TABLE wide ALTER t SET STORAGE EXTERNAL, ALTER b SET STORAGE EXTERNAL;
+INSERT INTO wide SELECT n, repeat('x', 200000), decode(repeat('ab', 100000), 'hex') FROM generate_series(1, 250) n;
+CREATE TABLE wide_copy (LIKE wide INCLUDING ALL);
+});
+foreach my $source (
+	'wide', 'SELECT id, t, b FROM wide',
+	'SELECT a.* FROM wide a JOIN wide b USING (id)',
+	'SELECT id, min(t) AS t, (array_agg(b))[1] AS b FROM wide GROUP BY id HAVING count(*) > 0')
+{
+	$node->safe_psql('postgres', 'TRUNCATE wide_copy');
+	upsert('wide', "'$source', 'wide_copy'");
+	is(run_upsert('wide'), 'success 2 250', "100 MB make two pages: $source");
+}
+is(difference('SELECT id, md5(t), md5(b) FROM wide', 'SELECT id, md5(t), md5(b) FROM wide_copy'), '', 'all is there');
 
 $node->stop;
 done_testing();
