@@ -41,6 +41,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "citus.h"
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
@@ -73,6 +74,7 @@ static MemoryContext cycle_context = NULL;
 static void attach(int index);
 static void detach(int code, Datum arg);
 static void connect_to_database(void);
+static bool may_run(void);
 static void leave_if_asked(void);
 static long run_protected_cycle(FpModel **model);
 static void stop_cleanly(void);
@@ -103,7 +105,7 @@ fp_scheduler_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (fp_enabled || model != NULL)
+		if ((fp_enabled || model != NULL) && may_run())
 		{
 			timeout = run_protected_cycle(&model);
 			timeout = Min(timeout, MAX_SLEEP_MS);
@@ -191,6 +193,29 @@ connect_to_database(void)
 	LWLockRelease(fp_shared->lock);
 	if (!is_installed)
 		proc_exit(0);
+}
+
+/*
+ * On a worker node of Citus nothing runs.  It is looked at when the scheduler
+ * starts and when sessions have something done, for a node may become one.
+ */
+static bool
+may_run(void)
+{
+	static bool is_worker_node = false;
+	static bool has_looked = false;
+	bool		has_requests = pg_atomic_read_u32(&slot->has_requests) != 0;
+
+	if (has_looked && !has_requests)
+		return !is_worker_node;
+
+	fp_spi_begin_transaction(NULL);
+	is_worker_node = fp_citus_is_worker_node();
+	fp_spi_commit_transaction();
+	has_looked = true;
+	if (is_worker_node)
+		set_problem("this database is a worker node of Citus: DAGs run on the coordinator");
+	return !is_worker_node;
 }
 
 static void

@@ -44,6 +44,7 @@
 #include "utils/typcache.h"
 #include "utils/varlena.h"
 
+#include "citus.h"
 #include "compat.h"
 #include "spi_util.h"
 #include "upsert_index.h"
@@ -80,8 +81,6 @@ static void set_operators(FpUpsertOperators *ops, const char *column,
 						  Oid type);
 static char *operator_sql(TypeCacheEntry *entry, StrategyNumber strategy);
 static bool are_operators_alike(const List *order);
-static bool is_citus_table(Oid relid);
-static void found_row(const FpRow *row, void *arg);
 static void require_right(const FpUpsertShape *shape, AttrNumber attnum,
 						  AclMode right, const char *right_name);
 static char *qualified_name(Oid relid);
@@ -114,7 +113,7 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 
 	shape->is_row_compared = shape->source_relkind != RELKIND_FOREIGN_TABLE &&
 		are_operators_alike(shape->order);
-	shape->is_citus = is_citus_table(shape->target_relid);
+	shape->is_citus = fp_citus_is_distributed(shape->target_relid);
 
 	/*
 	 * Of the rows of one key the last in page order wins.  With `append` a
@@ -792,33 +791,6 @@ are_operators_alike(const List *order)
 			return false;
 	}
 	return true;
-}
-
-/*
- * Whether Citus spreads the table over other servers.
- */
-static bool
-is_citus_table(Oid relid)
-{
-	Oid			argtypes[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(relid)};
-	bool		is_found = false;
-
-	if (!OidIsValid(get_relname_relid("pg_dist_partition",
-									  PG_CATALOG_NAMESPACE)))
-		return false;
-
-	(void) fp_spi_execute_once("SELECT FROM pg_catalog.pg_dist_partition"
-							   " WHERE logicalrelid OPERATOR(pg_catalog.=) $1",
-							   1, argtypes, values, NULL, found_row,
-							   &is_found);
-	return is_found;
-}
-
-static void
-found_row(const FpRow *row, void *arg)
-{
-	*(bool *) arg = true;
 }
 
 /*
