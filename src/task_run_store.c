@@ -477,7 +477,8 @@ fp_task_run_store_record_page(int64 run_id, const char *task_id,
 		"UPDATE flow.task_run SET pages = pages + $5, "
 		"rows_written = rows_written + $6, bad_rows = bad_rows + $7, "
 		"position = CASE WHEN $8 IS NULL THEN position "
-		"ELSE coalesce(position, '{}') || $8::jsonb END "
+		"ELSE coalesce(position, '{}') || $8::jsonb END, "
+		"crashes = CASE WHEN $5 > 0 THEN 0 ELSE crashes END "
 		"WHERE " IS_OPEN_ATTEMPT,
 		SPI_OK_UPDATE, 8, {ATTEMPT_TYPES, INT8OID, INT8OID, INT8OID, TEXTOID}
 	};
