@@ -113,6 +113,7 @@ static Settings no_settings = {
 
 /* how values are written as text, and read */
 static Settings text_settings = {
+	{"array_nulls", "on"},
 	{"datestyle", "ISO, MDY"},
 	{"intervalstyle", "postgres"},
 	{"extra_float_digits", "3"},

@@ -218,7 +218,7 @@ fp_upsert_shape_of_target(const FpUpsertShape *shape,
 		column->source_ops = column->target_ops;
 		column->is_same_order = true;
 		result->order = lappend(result->order, column);
-		appendStringInfo(&not_null, "%st.%s IS NOT NULL",
+		appendStringInfo(&not_null, "%st.%s IS DISTINCT FROM NULL",
 						 not_null.len > 0 ? " AND " : "", column->quoted);
 	}
 	result->columns = result->order;
@@ -477,17 +477,21 @@ has_length(Oid type)
  * and point have no equality at all.  For some that do, it is too weak:
  * citext, and text with a nondeterministic collation, call 'a' and 'A' equal,
  * and yet a change from one to the other must reach the target.  (That 1.0
- * became 1.00, with numeric, is no change.)
+ * became 1.00, with numeric, is no change.)  An interval of a day equals one of
+ * 24 hours, but leads to another time where the clocks change.
  */
 static bool
 compare_as_text(Oid type, Oid collation)
 {
 	TypeCacheEntry *entry = lookup_type_cache(type, TYPECACHE_EQ_OPR);
+	Oid			element = get_element_type(type);
 	char		category;
 	bool		is_preferred;
 
-	if (!OidIsValid(entry->eq_opr))
+	if (!OidIsValid(entry->eq_opr) || type == INTERVALOID)
 		return true;
+	if (OidIsValid(element))
+		return compare_as_text(getBaseType(element), collation);
 	if (OidIsValid(collation) && !get_collation_isdeterministic(collation))
 		return true;
 	get_type_category_preferred(type, &category, &is_preferred);

@@ -29,9 +29,22 @@
 #include "postgres.h"
 
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 
 #include "upsert_sql.h"
+
+/* IS NULL would also be true of a row all of whose fields are null */
+#define IS_NULL " IS NOT DISTINCT FROM NULL"
+
+/*
+ * Names of CTEs, which hide tables of the same name from a source that is a
+ * SELECT.
+ */
+#define CTE_PAGE "flowpg_page"
+#define CTE_OLD "flowpg_old"
+#define CTE_CHANGED "flowpg_changed"
+#define CTE_ADDED "flowpg_added"
 
 static void append_names(StringInfo buf, const List *columns,
 						 const char *prefix, const char *suffix);
@@ -167,7 +180,7 @@ char *
 fp_upsert_sql_find_null(const FpUpsertShape *shape,
 						const FpUpsertColumn *column)
 {
-	return psprintf("SELECT 1 FROM %s AS s WHERE s.%s IS NULL LIMIT 1",
+	return psprintf("SELECT 1 FROM %s AS s WHERE s.%s" IS_NULL " LIMIT 1",
 					shape->source, column->quoted);
 }
 
@@ -207,7 +220,7 @@ fp_upsert_sql_spill(const FpUpsertShape *shape, const char *table,
 		append_compared(&buf, shape, "s", shape->is_row_compared,
 						true /* is_lower */ , 0);
 		foreach(lc, shape->order)
-			appendStringInfo(&buf, " OR s.%s IS NULL",
+			appendStringInfo(&buf, " OR s.%s" IS_NULL,
 							 ((FpUpsertColumn *) lfirst(lc))->quoted);
 	}
 	appendStringInfoString(&buf, " ORDER BY ");
@@ -303,7 +316,7 @@ fp_upsert_sql_replace_write(const FpUpsertShape *shape)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "WITH page AS NOT MATERIALIZED (SELECT ");
+	appendStringInfoString(&buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
 	append_names(&buf, shape->columns, "s.", "");
 	appendStringInfo(&buf, " FROM %s AS s)", shape->source);
 	append_update_and_insert(&buf, shape, &key, ", ");
@@ -598,7 +611,10 @@ append_changed(StringInfo buf, const FpUpsertShape *shape, bool is_excluded)
 	foreach(lc, shape->columns)
 	{
 		FpUpsertColumn *column = lfirst(lc);
-		const char *as_text = column->is_compared_as_text ?
+		/* Citus takes no stable function where it sends a condition */
+		bool		is_as_text = column->is_compared_as_text &&
+			!(shape->is_citus && column->target_type == INTERVALOID);
+		const char *as_text = is_as_text ?
 			"::pg_catalog.text COLLATE pg_catalog.\"C\"" : "";
 
 		if (!column->is_updated)
@@ -609,8 +625,7 @@ append_changed(StringInfo buf, const FpUpsertShape *shape, bool is_excluded)
 			appendStringInfo(buf, "excluded.%s%s", column->quoted, as_text);
 		else
 			appendStringInfo(buf, "p.%s%s%s", column->quoted, column->cast,
-							 column->is_compared_as_text ? as_text :
-							 column->collate);
+							 is_as_text ? as_text : column->collate);
 		is_first = false;
 	}
 	appendStringInfoChar(buf, ')');
@@ -670,9 +685,9 @@ append_look(StringInfo buf, const FpUpsertShape *shape,
 {
 	if (is_page_collected(shape))
 	{
-		appendStringInfoString(buf, "WITH page AS MATERIALIZED (");
+		appendStringInfoString(buf, "WITH " CTE_PAGE " AS MATERIALIZED (");
 		append_page(buf, shape, key);
-		appendStringInfoString(buf, ") SELECT 1 FROM page AS p");
+		appendStringInfoString(buf, ") SELECT 1 FROM " CTE_PAGE " AS p");
 	}
 	else
 	{
@@ -699,7 +714,7 @@ append_look(StringInfo buf, const FpUpsertShape *shape,
 	if (!shape->is_key_order)
 		append_target_range(buf, shape, key);
 
-	appendStringInfo(buf, " WHERE t.%s IS NULL",
+	appendStringInfo(buf, " WHERE t.%s" IS_NULL,
 					 ((FpUpsertColumn *) linitial(shape->key))->quoted);
 	if (shape->has_updated)
 	{
@@ -720,7 +735,7 @@ append_write(StringInfo buf, const FpUpsertShape *shape,
 
 	if (is_page_collected(shape))
 	{
-		appendStringInfo(buf, "%spage AS MATERIALIZED (", separator);
+		appendStringInfo(buf, "%s" CTE_PAGE " AS MATERIALIZED (", separator);
 		append_page(buf, shape, key);
 		appendStringInfoChar(buf, ')');
 		separator = ", ";
@@ -733,7 +748,7 @@ append_write(StringInfo buf, const FpUpsertShape *shape,
 	 */
 	if (shape->is_key_order && list_length(shape->order) > 1)
 	{
-		appendStringInfo(buf, "%sold AS MATERIALIZED (SELECT ", separator);
+		appendStringInfo(buf, "%s" CTE_OLD " AS MATERIALIZED (SELECT ", separator);
 		append_names(buf, shape->key, "t.", "");
 		appendStringInfo(buf, " FROM %s AS t WHERE ", shape->target);
 		append_range(buf, shape, key, "t", true /* is_row_compared */ );
@@ -762,18 +777,18 @@ append_update_and_insert(StringInfo buf, const FpUpsertShape *shape,
 {
 	if (shape->has_updated)
 	{
-		appendStringInfo(buf, "%schanged AS (", separator);
+		appendStringInfo(buf, "%s" CTE_CHANGED " AS (", separator);
 		append_update(buf, shape, key);
 		appendStringInfoString(buf, " RETURNING 1)");
 	}
 	else
-		appendStringInfo(buf, "%schanged AS (SELECT WHERE false)", separator);
-	appendStringInfoString(buf, ", added AS (");
+		appendStringInfo(buf, "%s" CTE_CHANGED " AS (SELECT WHERE false)", separator);
+	appendStringInfoString(buf, ", " CTE_ADDED " AS (");
 	append_insert(buf, shape, key);
 	appendStringInfoString(buf, " RETURNING 1) SELECT"
-						   " (SELECT pg_catalog.count(*) FROM changed)"
+						   " (SELECT pg_catalog.count(*) FROM " CTE_CHANGED ")"
 						   " OPERATOR(pg_catalog.+)"
-						   " (SELECT pg_catalog.count(*) FROM added)");
+						   " (SELECT pg_catalog.count(*) FROM " CTE_ADDED ")");
 }
 
 static void
@@ -795,7 +810,7 @@ append_update(StringInfo buf, const FpUpsertShape *shape,
 		is_first = false;
 	}
 	if (is_page_collected(shape))
-		appendStringInfoString(buf, " FROM page AS p WHERE ");
+		appendStringInfoString(buf, " FROM " CTE_PAGE " AS p WHERE ");
 	else
 	{
 		appendStringInfoString(buf, " FROM (");
@@ -815,7 +830,7 @@ append_insert(StringInfo buf, const FpUpsertShape *shape,
 	append_insert_into(buf, shape);
 	append_names(buf, inserted_columns(shape), "p.", "");
 	if (is_page_collected(shape))
-		appendStringInfoString(buf, " FROM page AS p");
+		appendStringInfoString(buf, " FROM " CTE_PAGE " AS p");
 	else
 	{
 		appendStringInfoString(buf, " FROM (");
@@ -826,10 +841,10 @@ append_insert(StringInfo buf, const FpUpsertShape *shape,
 	{
 		/* counted, old is complete; ordered, it is merged without sorting p */
 		appendStringInfoString(buf,
-							   " WHERE (SELECT pg_catalog.count(*) FROM old)"
+							   " WHERE (SELECT pg_catalog.count(*) FROM " CTE_OLD ")"
 							   " OPERATOR(pg_catalog.>=) 0"
 							   " AND NOT EXISTS (SELECT FROM"
-							   " (SELECT * FROM old AS t ORDER BY ");
+							   " (SELECT * FROM " CTE_OLD " AS t ORDER BY ");
 		append_names(buf, shape->order, "t.", direction(shape, false));
 		appendStringInfoString(buf, ") AS t WHERE ");
 		append_key_equal(buf, shape);
