@@ -26,6 +26,7 @@
  *	  upsert_bad.c		rows that cannot be written
  *	  upsert_claim.c	pages shared with other workers
  *	  upsert_read.c		sources that no index can page
+ *	  upsert_ahead.c	ends of pages on servers that sort all that is ahead
  *	  upsert_late.c		how far incremental positions may move
  *	  upsert_replace.c	mode replace, which has one page
  *
@@ -251,6 +252,8 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def)
 	{
 		self->shape = fp_upsert_shape_make(def);
 		fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
+		if (def->mode != FP_UPSERT_REPLACE)
+			fp_upsert_read_choose(&self->exec, self->shape);
 		if (self->position != NULL)
 			parse_position(self, self->position);
 	}
@@ -281,12 +284,7 @@ prepare_pages(UpsertRun *self, const FpUpsertDef *def)
 		last = NULL;
 	self->is_spilled = fp_upsert_read_begin(&self->exec, self->shape, last);
 	if (self->page.end == NULL)
-	{
-		FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
-
-		self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
-	}
-
+		self->page.end = fp_upsert_read_find_end(&self->exec);
 	if (self->page.end != NULL)
 		self->rows_expected = fp_upsert_read_estimate(&self->exec,
 													  self->page.last,
@@ -318,10 +316,11 @@ prepare_help(UpsertRun *self, const FpUpsertDef *def)
 	self->is_incremental = def->is_incremental;
 	self->shape = fp_upsert_shape_make(def);
 	fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
+	fp_upsert_read_choose(&self->exec, self->shape);
 	if (self->position != NULL)
 		parse_position(self, self->position);
 	result = self->page.end != NULL && !self->was_deleting &&
-		fp_upsert_read_by_pages(&self->exec, self->shape);
+		!self->shape->is_read_once;
 
 	PopActiveSnapshot();
 	fp_spi_commit_transaction();
@@ -356,6 +355,7 @@ prepare_deletion(UpsertRun *self)
 	self->page.last = NULL;
 	self->page.end = NULL;
 	self->page.nequal = 0;
+	fp_upsert_ahead_reset(&self->page.ahead);
 	self->is_spilled = true;
 	self->has_to_delete = false;
 	if (self->was_deleting)
@@ -409,6 +409,7 @@ prepare_incremental(UpsertRun *self, const FpUpsertDef *def)
 	self->shape = fp_upsert_shape_make(def);
 	fp_upsert_exec_init(&self->exec, self->shape, self->exec.run);
 	fp_upsert_late_check(self->shape, def->lookback);
+	fp_upsert_read_choose(&self->exec, self->shape);
 	if (self->position != NULL)
 		parse_position(self, self->position);
 	if (self->page.end == NULL)
@@ -428,7 +429,6 @@ static void
 begin_interval(UpsertRun *self)
 {
 	const FpRunContext *run = self->exec.run;
-	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
 	FpUpsertReached *reached;
 
 	self->start = fp_position_store_get(run->dag_id, run->task_id);
@@ -437,7 +437,7 @@ begin_interval(UpsertRun *self)
 	self->from = reached->last;
 	fp_upsert_late_adopt(self->shape, reached);
 
-	self->page.end = fp_upsert_exec_find(&self->exec, &key, NULL, NULL);
+	self->page.end = fp_upsert_read_find_end(&self->exec);
 	if (self->page.end != NULL)
 		fp_upsert_late_advance(&self->exec, reached, self->page.end,
 							   self->lookback);

@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -99,15 +101,25 @@ static Settings lookup_settings = {
 	{NULL, NULL}
 };
 
+/* no merging: the other server may sort text in another order */
 static Settings fetch_settings = {
 	{"enable_nestloop", "off"},
 	{"enable_hashjoin", "on"},
-	{"enable_mergejoin", "on"},
+	{"enable_mergejoin", "off"},
 	{"jit", "off"},
 	{NULL, NULL}
 };
 
 static Settings no_settings = {
+	{NULL, NULL}
+};
+
+/*
+ * Some wrappers send values to their server as text in the session's style,
+ * which it takes for another time, or for none.
+ */
+static Settings foreign_settings = {
+	{"datestyle", "ISO"},
 	{NULL, NULL}
 };
 
@@ -131,6 +143,7 @@ static void set_bound(FpUpsertExec *self, ParamListInfo params, int first,
 					  char **bound);
 static void keep_first_row(const FpRow *row, void *arg);
 static int	begin_settings(const char *const (*settings)[2]);
+static void set_options(const char *const (*settings)[2]);
 
 
 void
@@ -146,6 +159,10 @@ fp_upsert_exec_init(FpUpsertExec *self, const FpUpsertShape *shape,
 		int			i = foreach_current_index(lc);
 
 		types[i] = ((FpUpsertColumn *) lfirst(lc))->source_type;
+
+		/* compared as text anyway; mysql_fdw would not send a cast */
+		if (types[i] == VARCHAROID)
+			types[i] = TEXTOID;
 		types[norder + i] = types[i];
 	}
 
@@ -304,7 +321,8 @@ get_statement(FpUpsertExec *self, const FpUpsertSqlKey *key)
 		statement = lfirst(lc);
 		if (statement->key.statement == key->statement &&
 			statement->key.has_lower == key->has_lower &&
-			statement->key.nequal == key->nequal)
+			statement->key.nequal == key->nequal &&
+			statement->key.npages == key->npages)
 			return statement;
 	}
 
@@ -335,9 +353,13 @@ execute(FpUpsertExec *self, FpPlan *plan, const char *sql, char **lower,
 	MemoryContext context = CurrentMemoryContext;
 	ParamListInfo params = fp_upsert_exec_params(self, lower, upper);
 	volatile uint64 processed = 0;
+	bool		is_foreign = self->shape->is_foreign ||
+		self->shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	int			nest_level;
 
 	nest_level = fp_upsert_exec_begin_settings(planning);
+	if (is_foreign)
+		set_options(foreign_settings);
 	PG_TRY();
 	{
 		processed = fp_spi_execute_user(plan, params, false /* read_only */ ,
@@ -433,9 +455,18 @@ begin_settings(const char *const (*settings)[2])
 {
 	int			nest_level = NewGUCNestLevel();
 
+	set_options(settings);
+	return nest_level;
+}
+
+/*
+ * Until the settings begun last end.
+ */
+static void
+set_options(const char *const (*settings)[2])
+{
 	for (; (*settings)[0] != NULL; settings++)
 		(void) set_config_option((*settings)[0], (*settings)[1],
 								 PGC_USERSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
-	return nest_level;
 }

@@ -16,6 +16,7 @@
 
 #include "spi_util.h"
 #include "upsert_exec.h"
+#include "upsert_read.h"
 #include "upsert_once.h"
 
 static void refuse_nulls(FpUpsertExec *exec);
@@ -45,6 +46,9 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 
 	*rows_written = 0;
 	fp_upsert_exec_init(&exec, shape, run);
+	fp_upsert_read_choose(&exec, shape);
+	if (shape->is_foreign)
+		fp_upsert_shape_fence(shape);
 	refuse_nulls(&exec);
 	end = fp_upsert_exec_find(&exec, &key, NULL, NULL);
 	if (end != NULL)

@@ -41,16 +41,24 @@ fp_upsert_page_find(FpUpsertPage *page)
 	FpUpsertExec *exec = page->exec;
 	FpUpsertSqlKey key = {FP_UPSERT_SQL_BOUND, page->last != NULL,
 	page->last != NULL ? page->nequal : 0};
+	char	  **limit;
 
-	page->upper = fp_upsert_exec_find(exec, &key, page->last, page->end);
+	limit = fp_upsert_ahead_limit(&page->ahead, exec, page->last, page->end);
+	page->upper = fp_upsert_exec_find(exec, &key, page->last, limit);
 	if (page->upper == NULL && key.nequal > 0)
 	{
 		key.nequal = 0;
-		page->upper = fp_upsert_exec_find(exec, &key, page->last, page->end);
+		page->upper = fp_upsert_exec_find(exec, &key, page->last, limit);
 	}
 	if (page->upper == NULL)
-		page->upper = fp_upsert_bound_copy(page->end, exec->norder,
+		page->upper = fp_upsert_bound_copy(limit, exec->norder,
 										   CurrentMemoryContext);
+	if (fp_upsert_bound_equal(page->upper, page->last, exec->norder))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("the source of the upsert into \"%s\" returns a row again when asked for those behind it",
+						exec->shape->target_name),
+				 errhint("Page by columns that have the same type here and on the server that the source is on.")));
 	if (exec->shape->is_wide && !page->is_narrow)
 		find_fitting(page);
 	return fp_upsert_bound_equal(page->upper, page->end, exec->norder);
@@ -71,14 +79,15 @@ find_fitting(FpUpsertPage *page)
 	fitting = fp_upsert_exec_find(page->exec, &key, page->last, page->upper);
 	if (fitting == NULL)
 		return;
-	page->is_narrow = page->exec->shape->is_remote &&
+	page->is_narrow = page->exec->shape->is_foreign &&
 		fp_upsert_bound_equal(fitting, page->upper, page->exec->norder);
 	page->upper = fitting;
 }
 
 /*
  * A page whose predecessor needed no writing is compared first, which costs
- * less than to find by writing that there is nothing to write.
+ * less than to find by writing that there is nothing to write, unless it comes
+ * from another server, which would have to send it twice.
  *
  * Its plain INSERT may meet a key that another transaction has just put
  * there.  That is rare, so it is not guarded by a subtransaction: the page's
@@ -98,7 +107,8 @@ fp_upsert_page_write(FpUpsertPage *page, bool is_again)
 		statement = FP_UPSERT_SQL_WRITE_CONFLICT;
 	else if (is_again)
 		statement = again_statement(shape);
-	else if (!page->has_written && !differs_from_target(page))
+	else if (!page->has_written && !shape->is_foreign &&
+			 !differs_from_target(page))
 		return 0;
 
 	rows = write_range(page, statement, page->last, page->upper);
@@ -181,7 +191,8 @@ write_planning(const FpUpsertExec *exec)
 
 	if (shape->is_citus)
 		return FP_UPSERT_PLAN_FREELY;
-	if (shape->target_relkind == RELKIND_FOREIGN_TABLE)
+	if (shape->target_relkind == RELKIND_FOREIGN_TABLE &&
+		!shape->is_deleting)
 		return FP_UPSERT_PLAN_FETCH;
 	if (!shape->is_key_order)
 		return FP_UPSERT_PLAN_LOOKUP;

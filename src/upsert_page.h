@@ -8,6 +8,7 @@
 #ifndef FLOWPG_UPSERT_PAGE_H
 #define FLOWPG_UPSERT_PAGE_H
 
+#include "upsert_ahead.h"
 #include "upsert_exec.h"
 
 /* The page under way; bounds as in upsert_bound.h. */
@@ -25,6 +26,7 @@ typedef struct FpUpsertPage
 	int			nequal;			/* columns on which the bounds of the page
 								 * before agreed */
 	bool		has_written;	/* that page wrote rows */
+	FpUpsertAhead ahead;
 } FpUpsertPage;
 
 /*

@@ -22,16 +22,20 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "foreign/foreign.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
 #include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
 #include "storage/bufmgr.h"
 #include "tcop/tcopprot.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "upsert_bound.h"
 #include "upsert_read.h"
 
 /*
@@ -40,6 +44,9 @@
  */
 #define SMALL_PART 0.1
 #define MUCH_CHEAPER 0.5
+
+/* a source that grows so fast is taken up to where it was at the last look */
+#define MAX_LOOKS_AT_END 3
 
 /* where the rows are meanwhile; gone with the session at the latest */
 #define SPILL_NAME "flowpg_upsert_source"
@@ -52,9 +59,12 @@ typedef struct OrderedPlan
 {
 	int			nbounds;		/* parameters that are bounds of the page */
 	bool		is_joined;		/* it looks rows up in other tables */
+	bool		is_grouped;		/* it makes one row of several */
 	bool		is_foreign;		/* it reads from another server */
 	bool		is_wide;		/* a table of this one has rows with values out
 								 * of line */
+	bool		is_far_sorted;	/* see upsert_shape.h */
+	int			nscans;			/* scans that give the order */
 	double		tuples;			/* rows of the tables that it goes through */
 	List	   *rtable;			/* of the whole plan */
 } OrderedPlan;
@@ -67,6 +77,7 @@ static PlannedStmt *plan_sql(FpUpsertExec *exec, const char *sql,
 							 ParamListInfo params, FpUpsertPlanning planning);
 static bool is_ordered_plan(Plan *plan, OrderedPlan *ordered);
 static bool has_wide_rows(Oid relid);
+static void learn_foreign(OrderedPlan *ordered, PlannedStmt *statement);
 static double table_tuples(Plan *plan, OrderedPlan *ordered);
 static bool is_ordered_list(List *plans, OrderedPlan *ordered);
 static bool is_lookup_plan(Plan *plan);
@@ -78,20 +89,13 @@ static void spill_source(FpUpsertExec *exec, FpUpsertShape *shape,
 static void refuse_nulls(FpUpsertExec *exec);
 
 
-bool
-fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
-{
-	bool		is_spilled = !fp_upsert_read_by_pages(exec, shape);
-
-	if (is_spilled)
-		spill_source(exec, shape, last);
-	refuse_nulls(exec);
-
-	return is_spilled;
-}
-
-bool
-fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape)
+/*
+ * Of text, other servers know other orders: the bounds that one has found are
+ * compared by that one alone, and rows that are sorted and compared here are
+ * sorted and compared in nothing but our order.
+ */
+void
+fp_upsert_read_choose(FpUpsertExec *exec, FpUpsertShape *shape)
 {
 	OrderedPlan ordered;
 	bool		is_in_order = is_read_in_order(exec, &ordered);
@@ -102,6 +106,17 @@ fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape)
 		shape->is_row_compared = false;
 		is_in_order = is_read_in_order(exec, &ordered);
 	}
+	if (ordered.is_foreign)
+	{
+		bool		has_text = fp_upsert_shape_has_text_order(shape);
+
+		if (ordered.is_grouped || (has_text && ordered.nscans > 1))
+			is_in_order = false;
+		if (has_text && !is_in_order)
+			fp_upsert_shape_fence(shape);
+	}
+	shape->is_foreign = ordered.is_foreign;
+	shape->is_far_sorted = ordered.is_far_sorted;
 
 	/*
 	 * What is slow to read is read once a page and kept; and joins within the
@@ -110,9 +125,8 @@ fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape)
 	if (ordered.is_joined || ordered.is_foreign)
 		shape->is_key_order = false;
 
-	shape->is_remote = ordered.is_foreign;
 	shape->is_wide = ordered.is_wide || ordered.is_foreign;
-	return is_in_order && !is_small_part(exec, &ordered);
+	shape->is_read_once = !is_in_order || is_small_part(exec, &ordered);
 }
 
 double
@@ -124,6 +138,55 @@ fp_upsert_read_estimate(FpUpsertExec *exec, char **last, char **end)
 									  FP_UPSERT_PLAN_FREELY);
 
 	return statement == NULL ? 0 : statement->planTree->plan_rows;
+}
+
+bool
+fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
+{
+	bool		is_read_once = shape->is_read_once;
+
+	if (is_read_once)
+		spill_source(exec, shape, last);
+	refuse_nulls(exec);
+
+	return is_read_once;
+}
+
+/*
+ * Another server's idea of a value may differ from ours: a float of four bytes
+ * is not equal to its own text there, a time may have been rounded on its way,
+ * an enum may be sorted in one order and compared in another.  Rows beyond
+ * what comes back as the end would never be read.  So the server is asked for
+ * one; if there is one, and the end is still the same afterwards, that is so.
+ * Otherwise the source grows, and the new end is as good.
+ */
+char	  **
+fp_upsert_read_find_end(FpUpsertExec *exec)
+{
+	FpUpsertSqlKey end_key = {FP_UPSERT_SQL_END, false, 0};
+	FpUpsertSqlKey beyond_key = {FP_UPSERT_SQL_BEYOND, true, 0};
+	char	  **end = fp_upsert_exec_find(exec, &end_key, NULL, NULL);
+
+	if (!exec->shape->is_foreign || exec->shape->is_read_once)
+		return end;
+
+	for (int i = 0; i < MAX_LOOKS_AT_END && end != NULL; i++)
+	{
+		char	  **old_end = end;
+
+		if (fp_upsert_exec_find(exec, &beyond_key, end, NULL) == NULL)
+			return end;
+		end = fp_upsert_exec_find(exec, &end_key, NULL, NULL);
+		if (fp_upsert_bound_equal(end, old_end, exec->norder))
+			ereport(ERROR,
+					(errcode(ERRCODE_FDW_ERROR),
+					 errmsg("the source of the upsert into \"%s\" cannot be read by pages",
+							exec->shape->target_name),
+					 errdetail("Its server has rows behind those that it sorts last, when asked by (%s).",
+							   fp_upsert_shape_names(exec->shape->order)),
+					 errhint("Page by columns that have the same type on both sides, or read the source once: give it as a SELECT with OFFSET 0.")));
+	}
+	return end;
 }
 
 /*
@@ -203,6 +266,8 @@ is_read_in_order(FpUpsertExec *exec, OrderedPlan *ordered)
 						 FP_UPSERT_PLAN_READ);
 	if (statement == NULL)
 		return false;
+
+	learn_foreign(ordered, statement);
 
 	/* a subplan may be run for each page from end to end */
 	if (statement->subplans != NIL)
@@ -286,21 +351,21 @@ is_ordered_plan(Plan *plan, OrderedPlan *ordered)
 	if (plan == NULL)
 		return true;
 	if (uses_bound((Node *) plan->qual, ordered))
-	{
-		if (IsA(plan, ForeignScan))
-			ordered->is_foreign = true;
 		return false;
-	}
 
 	switch (nodeTag(plan))
 	{
 		case T_Limit:
 		case T_Result:
+			return is_ordered_plan(plan->lefttree, ordered);
+
 		case T_Unique:
 		case T_Group:
+			ordered->is_grouped = true;
 			return is_ordered_plan(plan->lefttree, ordered);
 
 		case T_Agg:
+			ordered->is_grouped = true;
 			return ((Agg *) plan)->aggstrategy == AGG_SORTED &&
 				is_ordered_plan(plan->lefttree, ordered);
 
@@ -315,17 +380,21 @@ is_ordered_plan(Plan *plan, OrderedPlan *ordered)
 								   ordered);
 
 		case T_IndexScan:
+			ordered->nscans++;
 			ordered->tuples += table_tuples(plan, ordered);
 			return uses_bound((Node *) ((IndexScan *) plan)->indexqualorig,
 							  ordered);
 
 		case T_IndexOnlyScan:
+			ordered->nscans++;
 			ordered->tuples += table_tuples(plan, ordered);
 			return uses_bound((Node *) ((IndexOnlyScan *) plan)->indexqual,
 							  ordered);
 
 		case T_ForeignScan:
-			ordered->is_foreign = true;
+			ordered->nscans++;
+			if (contain_aggs_of_level((Node *) ((ForeignScan *) plan)->fdw_scan_tlist, 0))
+				ordered->is_grouped = true;
 			return true;
 
 		case T_NestLoop:
@@ -336,9 +405,6 @@ is_ordered_plan(Plan *plan, OrderedPlan *ordered)
 				is_lookup_plan(plan->righttree);
 
 		default:
-			/* reached through another node's scan of a foreign table */
-			if (plan->lefttree != NULL && IsA(plan->lefttree, ForeignScan))
-				ordered->is_foreign = true;
 			return false;
 	}
 }
@@ -363,6 +429,36 @@ has_wide_rows(Oid relid)
 		table_close(toast, NoLock);
 	}
 	return nblocks > 0;
+}
+
+/*
+ * Whether a plan reads tables of other servers, and of which.  postgres_fdw
+ * sends ORDER BY in a form for which its server takes an index; others may
+ * not: mysql_fdw adds "IS NULL" to each column.
+ */
+static void
+learn_foreign(OrderedPlan *ordered, PlannedStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+		ForeignServer *server;
+		ForeignDataWrapper *wrapper;
+		char	   *handler;
+
+		if (rte->rtekind != RTE_RELATION ||
+			rte->relkind != RELKIND_FOREIGN_TABLE)
+			continue;
+		ordered->is_foreign = true;
+
+		server = GetForeignServer(GetForeignTable(rte->relid)->serverid);
+		wrapper = GetForeignDataWrapper(server->fdwid);
+		handler = get_func_name(wrapper->fdwhandler);
+		if (handler == NULL || strcmp(handler, "postgres_fdw_handler") != 0)
+			ordered->is_far_sorted = true;
+	}
 }
 
 /*
@@ -462,7 +558,7 @@ spill_source(FpUpsertExec *exec, FpUpsertShape *shape, char **last)
 
 	fp_upsert_shape_set_spilled(shape, SPILL_TABLE);
 	shape->is_wide = has_wide_rows(table_relid(SPILL_NAME));
-	shape->is_remote = false;
+
 }
 
 /*

@@ -11,17 +11,24 @@
 #include "upsert_exec.h"
 
 /*
- * Chooses how to read the source, changing the shape accordingly.  Where no
- * index gives the page order, the source's rows after last (NULL: all) are
- * copied into a temporary table, and true is returned.  Raises an error where
- * a column of the page order holds a null.  The caller is in a transaction
- * with an active snapshot.
+ * Chooses how to read the source, changing the shape accordingly.  The caller
+ * is in a transaction with an active snapshot, as in all of these.
+ */
+extern void fp_upsert_read_choose(FpUpsertExec *exec, FpUpsertShape *shape);
+
+/*
+ * The last row of the page order, in the current context; NULL: there is none.
+ * Raises an error where another server cannot be trusted with that.
+ */
+extern char **fp_upsert_read_find_end(FpUpsertExec *exec);
+
+/*
+ * What is to be read once: its rows after last (NULL: all) are copied into a
+ * temporary table, and true is returned.  Raises an error where a column of
+ * the page order holds a null.
  */
 extern bool fp_upsert_read_begin(FpUpsertExec *exec, FpUpsertShape *shape,
 								 char **last);
-
-/* the choice alone: true where the source can be read by pages */
-extern bool fp_upsert_read_by_pages(FpUpsertExec *exec, FpUpsertShape *shape);
 
 /*
  * About how many rows there are after last (NULL: from the first) up to end, as

@@ -129,8 +129,14 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 		if (!column->is_key || !column->is_same_order)
 			shape->is_order_by_key = false;
 	}
-	shape->is_foreign_range = shape->is_order_by_key &&
-		shape->target_relkind == RELKIND_FOREIGN_TABLE;
+
+	/* how another server orders text is not known here */
+	if (shape->target_relkind == RELKIND_FOREIGN_TABLE)
+	{
+		shape->is_foreign_range = shape->is_order_by_key &&
+			!fp_upsert_shape_has_text_order(shape);
+		shape->is_foreign_keys = !shape->is_foreign_range;
+	}
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
 		!def->is_incremental &&
 		!shape->is_source_key_unique && !shape->is_order_by_key;
@@ -184,8 +190,33 @@ fp_upsert_shape_set_spilled(FpUpsertShape *shape, const char *table)
 	shape->source_relid = InvalidOid;
 	shape->source_relkind = RELKIND_RELATION;
 	shape->is_row_compared = are_operators_alike(shape->order);
+	shape->is_foreign = false;
+	shape->is_far_sorted = false;
 	foreach(lc, shape->columns)
 		((FpUpsertColumn *) lfirst(lc))->is_not_null = false;
+}
+
+/*
+ * A subquery with OFFSET is not merged with the query around it.
+ */
+void
+fp_upsert_shape_fence(FpUpsertShape *shape)
+{
+	shape->source = psprintf("(SELECT * FROM %s AS s OFFSET 0)",
+							 shape->source);
+}
+
+bool
+fp_upsert_shape_has_text_order(const FpUpsertShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->order)
+	{
+		if (OidIsValid(((FpUpsertColumn *) lfirst(lc))->source_collation))
+			return true;
+	}
+	return false;
 }
 
 FpUpsertShape *
@@ -705,6 +736,7 @@ learn_replaced(FpUpsertShape *shape, const FpUpsertDef *def)
 	shape->replace_where = psprintf("(%s\n)", def->replace_where);
 	shape->is_key_order = false;
 	shape->is_foreign_range = false;
+	shape->is_foreign_keys = false;
 
 	sql = psprintf("SELECT 1 FROM %s AS %s WHERE %s", shape->target,
 				   shape->target_alias, shape->replace_where);

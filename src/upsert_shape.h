@@ -71,8 +71,11 @@ typedef struct FpUpsertShape
 	bool		is_source_key_unique;	/* no page holds a key twice */
 	bool		is_wide;		/* rows may be so large that a page must be
 								 * bounded by bytes, too */
-	bool		is_remote;		/* the rows come from another server */
 	bool		is_row_compared;	/* (a, b) > ($1, $2), not a >= $1 AND ... */
+	bool		is_read_once;	/* not by pages, see fp_upsert_read_choose() */
+	bool		is_foreign;		/* reads from other servers, likewise */
+	bool		is_far_sorted;	/* one that may sort all that is ahead to find
+								 * the end of a page */
 
 	/* the target */
 	char	   *target_name;	/* as the definition has it, for errors */
@@ -91,6 +94,8 @@ typedef struct FpUpsertShape
 									 * one page, whatever else changes */
 	bool		is_foreign_range;	/* the same for a target on another server,
 									 * by the columns' types alone */
+	bool		is_foreign_keys;	/* a target on another server, which is asked
+									 * for the page's keys one by one */
 	bool		is_deleting;	/* pages of the target, see
 								 * fp_upsert_shape_of_target() */
 	const char *missing_from;	/* likewise */
@@ -123,6 +128,17 @@ extern void fp_upsert_shape_check_rights(const FpUpsertShape *shape);
  */
 extern void fp_upsert_shape_set_spilled(FpUpsertShape *shape,
 										const char *table);
+
+/*
+ * Makes everything but the reading itself be done here, not on the server that
+ * the source's rows come from.
+ */
+extern void fp_upsert_shape_fence(FpUpsertShape *shape);
+
+/*
+ * Whether the page order has columns whose order is a matter of collation.
+ */
+extern bool fp_upsert_shape_has_text_order(const FpUpsertShape *shape);
 
 /*
  * A shape for going through the target itself by pages, in the order of its

@@ -75,6 +75,7 @@ static void append_target_range(StringInfo buf, const FpUpsertShape *shape,
 								const FpUpsertSqlKey *key);
 static void append_fit(StringInfo buf, const FpUpsertShape *shape,
 					   const FpUpsertSqlKey *key);
+static void append_target_keys(StringInfo buf, const FpUpsertShape *shape);
 static void append_look(StringInfo buf, const FpUpsertShape *shape,
 						const FpUpsertSqlKey *key);
 static void append_write(StringInfo buf, const FpUpsertShape *shape,
@@ -111,6 +112,16 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			append_names(&buf, shape->order, "s.", direction(shape, true));
 			appendStringInfoString(&buf, " LIMIT 1");
 			break;
+		case FP_UPSERT_SQL_BEYOND:
+			appendStringInfoString(&buf, "SELECT ");
+			append_names(&buf, shape->order, "s.", "");
+			appendStringInfo(&buf, " FROM %s AS s WHERE ", shape->source);
+			append_compared(&buf, shape, "s", shape->is_row_compared,
+							true /* is_lower */ , 0);
+			appendStringInfoString(&buf, " ORDER BY ");
+			append_names(&buf, shape->order, "s.", direction(shape, false));
+			appendStringInfoString(&buf, " LIMIT 1");
+			break;
 		case FP_UPSERT_SQL_BEFORE:
 			appendStringInfoString(&buf, "SELECT ");
 			append_names(&buf, shape->order, "s.", "");
@@ -127,7 +138,8 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			appendStringInfoString(&buf, "SELECT ");
 			append_names(&buf, shape->order, "s.", "");
 			append_source_range(&buf, shape, key);
-			appendStringInfo(&buf, " OFFSET %d LIMIT 1", shape->page_size - 1);
+			appendStringInfo(&buf, " OFFSET " INT64_FORMAT " LIMIT 1",
+							 (int64) shape->page_size * Max(key->npages, 1) - 1);
 			break;
 		case FP_UPSERT_SQL_FIT:
 			append_fit(&buf, shape, key);
@@ -519,7 +531,18 @@ append_page(StringInfo buf, const FpUpsertShape *shape,
 	append_names(buf, shape->columns, "s.", "");
 	appendStringInfoString(buf, " FROM (SELECT ");
 	append_names(buf, shape->columns, "s.", "");
-	append_source_range(buf, shape, key);
+	if (shape->is_foreign && key->statement == FP_UPSERT_SQL_WRITE_CONFLICT)
+	{
+		/*
+		 * Text that another server has sorted need not have the rows of one
+		 * key side by side: that is one way to get here.
+		 */
+		appendStringInfo(buf, " FROM %s AS s WHERE ", shape->source);
+		append_range(buf, shape, key, "s", shape->is_row_compared);
+		appendStringInfoString(buf, " OFFSET 0");
+	}
+	else
+		append_source_range(buf, shape, key);
 	appendStringInfoString(buf, ") AS s");
 	append_latest_order(buf, shape);
 }
@@ -634,12 +657,18 @@ append_changed(StringInfo buf, const FpUpsertShape *shape, bool is_excluded)
 /*
  * In the range way: the same bounds for t; otherwise nothing.  A foreign
  * target has no index that we could know of, but its server should not send
- * more than the range either.
+ * more than the range either, or, where the range may be another one there,
+ * more than the rows with values that the page's keys have.
  */
 static void
 append_target_range(StringInfo buf, const FpUpsertShape *shape,
 					const FpUpsertSqlKey *key)
 {
+	if (shape->is_foreign_keys)
+	{
+		append_target_keys(buf, shape);
+		return;
+	}
 	if (!shape->is_key_order && !shape->is_foreign_range)
 		return;
 	appendStringInfoString(buf, " AND ");
@@ -674,6 +703,28 @@ append_fit(StringInfo buf, const FpUpsertShape *shape,
 					 " OR f.\"flowpg row\" OPERATOR(pg_catalog.=) 1"
 					 " ORDER BY f.\"flowpg row\" DESC LIMIT 1",
 					 FP_UPSERT_PAGE_BYTES);
+}
+
+/*
+ * The values have the default collation, implicitly, which is what wrappers
+ * can send whatever the column's is.
+ */
+static void
+append_target_keys(StringInfo buf, const FpUpsertShape *shape)
+{
+	ListCell   *lc;
+
+	foreach(lc, shape->key)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+		const char *collate = OidIsValid(column->target_collation) ?
+			" COLLATE pg_catalog.\"default\"" : "";
+
+		appendStringInfo(buf, " AND t.%s %s ANY (ARRAY(SELECT k.k FROM (SELECT ",
+						 column->quoted, column->target_ops.equal);
+		appendStringInfo(buf, "p.%s%s%s AS k FROM page AS p) AS k))",
+						 column->quoted, column->cast, collate);
+	}
 }
 
 /*

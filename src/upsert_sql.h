@@ -21,10 +21,12 @@
 typedef enum FpUpsertStatement
 {
 	FP_UPSERT_SQL_END,			/* last row of the page order */
+	FP_UPSERT_SQL_BEYOND,		/* first row after $1..$n */
 	FP_UPSERT_SQL_BEFORE,		/* last row before the values of the first
 								 * nequal columns in $1..$nequal */
-	FP_UPSERT_SQL_BOUND,		/* last row of a full page; none: there is no
-								 * full page any more */
+	FP_UPSERT_SQL_BOUND,		/* last row of a full page, or of npages of
+								 * them; none: there are not so many rows any
+								 * more */
 	FP_UPSERT_SQL_FIT,			/* last row of the page that is within
 								 * FP_UPSERT_PAGE_BYTES with those before it,
 								 * the first one at least */
@@ -45,6 +47,7 @@ typedef struct FpUpsertSqlKey
 	int			nequal;			/* leading columns that are equal in all rows
 								 * looked for; fewer than all.  Of BEFORE:
 								 * leading columns that are compared */
+	int			npages;			/* of BOUND; 0 is 1 */
 } FpUpsertSqlKey;
 
 extern char *fp_upsert_sql(const FpUpsertShape *shape,

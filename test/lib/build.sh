@@ -82,7 +82,7 @@ stop_servers()
 }
 
 # What is left, such as a server that was just starting, is known by its
-# program, which lies in the work directory.
+# program, which lies in the work directory, or by working there (MariaDB).
 end_processes()
 {
 	local process
@@ -100,8 +100,8 @@ process_of_work()
 
 	for process in /proc/[0-9]*
 	do
-		case $(readlink "$process/exe" 2>/dev/null) in
-			"$work"/*) echo "${process#/proc/}"; return 0 ;;
+		case $(readlink "$process/exe" "$process/cwd" 2>/dev/null) in
+			*"$work"/*) echo "${process#/proc/}"; return 0 ;;
 		esac
 	done
 	return 1
@@ -160,6 +160,21 @@ missing_packages()
 	[ "${1:-}" != tests ] ||
 		{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
 		echo libipc-run-perl
+	[ "${1:-}" != tests ] || missing_mariadb_packages
+}
+
+# A legacy system of another make, and what reads it.  The server's program
+# alone: its package with the service would start one.  Debian has the wrapper
+# for its own PostgreSQL only; with another one these tests are skipped.
+missing_mariadb_packages()
+{
+	local lib=/usr/lib/postgresql/$pg_major
+
+	[ "$pg_major" = 15 ] || return 0
+	[ -x /usr/sbin/mariadbd ] && [ -x /usr/bin/mariadb-install-db ] ||
+		echo mariadb-server-core
+	[ -x /usr/bin/mariadb ] || echo mariadb-client-core
+	[ -f "$lib/lib/mysql_fdw.so" ] || echo "postgresql-$pg_major-mysql-fdw"
 }
 
 # With "tests": also what the test suites need.
