@@ -239,9 +239,20 @@ SELECT flow_add_upsert('u', 'missing', 'legacy.orders', 'lv0.orders', delete_mis
 SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', delete_missing => true, mode => 'replace', replace_where => 'true' $$);
 SELECT error_of_upsert($$ 'legacy.numbered', 'lv0.numbered', page_by => '{at}', delete_missing => true, incremental => true $$);
 
--- for later, and so far refused rather than ignored
-SELECT error_of_upsert(format($$ 'legacy.orders', 'lv0.orders', %s $$, argument))
-FROM unnest(ARRAY['create_partition => true']) AS argument;
+--
+-- create_partition: for targets that are partitioned by ranges of time
+--
+CREATE TABLE lv0.part_date (order_id int, day date, PRIMARY KEY (order_id, day)) PARTITION BY RANGE (day);
+CREATE DOMAIN lv0.moment AS timestamptz;
+CREATE TABLE lv0.part_domain (order_id int, day lv0.moment, PRIMARY KEY (order_id, day)) PARTITION BY RANGE (day);
+CREATE TABLE lv0.part_two (order_id int, day date, PRIMARY KEY (order_id, day)) PARTITION BY RANGE (day, order_id);
+CREATE TABLE lv0.part_int (order_id int, day date, PRIMARY KEY (order_id, day)) PARTITION BY RANGE (order_id);
+CREATE TABLE lv0.part_list (order_id int, day date, PRIMARY KEY (order_id, day)) PARTITION BY LIST (day);
+SELECT flow_add_upsert('u', 'partition', 'SELECT 1 AS order_id, run.ds AS day', 'lv0.part_date', create_partition => true);
+SELECT stored('partition');
+SELECT target, error_of_upsert(format($$ 'SELECT 1 AS order_id, run.ds AS day', %L, create_partition => true $$, target))
+FROM unnest(ARRAY['lv0.part_domain', 'lv0.part_two', 'lv0.part_int', 'lv0.part_list']) AS target;
+SELECT error_of_upsert($$ 'legacy.orders', 'lv0.orders', create_partition => true $$);
 
 --
 -- rights are the DAG's owner's
@@ -273,6 +284,22 @@ SET SESSION AUTHORIZATION regress_flow_upsert;
 GRANT UPDATE ON lv0.orders TO regress_flow_loader;
 SET SESSION AUTHORIZATION regress_flow_loader;
 SELECT error_of($$SELECT flow_add_upsert('loader', 't', 'legacy.orders', 'lv0.orders', mode => 'replace', replace_where => 'true')$$);
+-- and to make a partition takes the owner
+SET SESSION AUTHORIZATION regress_flow_upsert;
+GRANT ALL ON lv0.part_date TO regress_flow_loader;
+SET SESSION AUTHORIZATION regress_flow_loader;
+UPDATE try SET statement = $$SELECT flow_add_upsert('loader', 't', 'SELECT 1 AS order_id, run.ds AS day', 'lv0.part_date', create_partition => true)$$;
+SELECT error_of(statement) FROM try;
+SET SESSION AUTHORIZATION regress_flow_upsert;
+GRANT CREATE ON SCHEMA lv0 TO regress_flow_loader;
+ALTER TABLE lv0.part_date OWNER TO regress_flow_loader;
+REVOKE CREATE ON SCHEMA lv0 FROM regress_flow_loader;
+SET SESSION AUTHORIZATION regress_flow_loader;
+SELECT error_of(statement) FROM try;
+SET SESSION AUTHORIZATION regress_flow_upsert;
+GRANT CREATE ON SCHEMA lv0 TO regress_flow_loader;
+SET SESSION AUTHORIZATION regress_flow_loader;
+SELECT error_of(statement) FROM try;
 DROP TABLE try;
 
 --

@@ -28,6 +28,7 @@
  *	  upsert_read.c		sources that no index can page
  *	  upsert_ahead.c	ends of pages on servers that sort all that is ahead
  *	  upsert_late.c		how far incremental positions may move
+ *	  upsert_partition.c	partitions for the run's interval
  *	  upsert_replace.c	mode replace, which has one page
  *
  *-------------------------------------------------------------------------
@@ -59,6 +60,7 @@
 #include "upsert_exec.h"
 #include "upsert_late.h"
 #include "upsert_page.h"
+#include "upsert_partition.h"
 #include "upsert_read.h"
 #include "upsert_replace.h"
 #include "upsert_shape.h"
@@ -118,6 +120,7 @@ static void begin_run(UpsertRun *self, const FpRunContext *run,
 					  const FpUpsertStart *start, FpUpsertPageDone page_done,
 					  void *arg, ErrorContextCallback *callback);
 static void end_run(UpsertRun *self, ErrorContextCallback *callback);
+static void make_partitions(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_run(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_pages(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_incremental(UpsertRun *self, const FpUpsertDef *def);
@@ -154,6 +157,8 @@ fp_upsert_run(const FpUpsertDef *def, const FpRunContext *run,
 	ErrorContextCallback callback;
 
 	begin_run(&self, run, start, page_done, arg, &callback);
+	if (def->create_partition)
+		make_partitions(&self, def);
 	prepare_run(&self, def);
 	if (def->mode == FP_UPSERT_REPLACE)
 		run_replace(&self);
@@ -228,6 +233,21 @@ end_run(UpsertRun *self, ErrorContextCallback *callback)
 	fp_upsert_exec_free(&self->exec);
 	MemoryContextSwitchTo(MemoryContextGetParent(self->context));
 	MemoryContextDelete(self->context);
+}
+
+/*
+ * A transaction of its own, since other runs may wait for it.
+ */
+static void
+make_partitions(UpsertRun *self, const FpUpsertDef *def)
+{
+	begin_transaction(self, self->page_context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	fp_upsert_partition_make(def, self->exec.run);
+	PopActiveSnapshot();
+	fp_spi_commit_transaction();
+	MemoryContextSwitchTo(self->context);
+	MemoryContextReset(self->page_context);
 }
 
 /*

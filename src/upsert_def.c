@@ -23,6 +23,7 @@
 #include "upsert_exec.h"
 #include "upsert_index.h"
 #include "upsert_late.h"
+#include "upsert_partition.h"
 #include "upsert_shape.h"
 #include "user_sql.h"
 
@@ -36,8 +37,6 @@ static void check_values(const FpUpsertDef *def);
 static void check_parallel(const FpUpsertDef *def,
 						   const FpUpsertShape *shape,
 						   const char *missing_index);
-static void refuse_unsupported(bool is_given, const char *argument,
-							   const char *hint);
 static JsonbValue *find_value(Jsonb *params, const char *name,
 							  enum jbvType type);
 static char *get_text(Jsonb *params, const char *name);
@@ -90,6 +89,8 @@ fp_upsert_check(const FpUpsertDef *def, bool check_names)
 				 errhint("Use on_row_error \"stop\", or an upsert into a local table first.")));
 	if (def->is_incremental)
 		fp_upsert_late_check(shape, def->lookback);
+	if (def->create_partition)
+		fp_upsert_partition_check(shape);
 
 	/* replaced rows are read once and in any order */
 	if (def->mode == FP_UPSERT_REPLACE)
@@ -240,8 +241,6 @@ check_values(const FpUpsertDef *def)
 				 errmsg("lookback is given for an upsert that is not incremental"),
 				 errhint("It belongs to incremental => true.")));
 
-	refuse_unsupported(def->create_partition, "create_partition = true",
-					   "Use a sql task upstream that creates the partition.");
 }
 
 /*
@@ -269,16 +268,6 @@ check_parallel(const FpUpsertDef *def, const FpUpsertShape *shape,
 						def->parallel_pages, def->source),
 				 errdetail("It is read once, into a temporary table, which only one worker can see."),
 				 errhint("%s", missing_index)));
-}
-
-static void
-refuse_unsupported(bool is_given, const char *argument, const char *hint)
-{
-	if (is_given)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s is not supported yet for an upsert", argument),
-				 errhint("%s", hint)));
 }
 
 /* NULL: missing, null, or of another type */

@@ -18,6 +18,7 @@
 #include "upsert_exec.h"
 #include "upsert_read.h"
 #include "upsert_once.h"
+#include "upsert_partition.h"
 
 static void refuse_nulls(FpUpsertExec *exec);
 static void read_count(const FpRow *row, void *arg);
@@ -31,7 +32,7 @@ bool
 fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 			   int64 *rows_written)
 {
-	FpUpsertShape *shape = fp_upsert_shape_make(def);
+	FpUpsertShape *shape;
 	FpUpsertExec exec = {0};
 	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
 	char	  **end;
@@ -45,6 +46,9 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 				 errhint("Trigger a run of the DAG instead.")));
 
 	*rows_written = 0;
+	if (def->create_partition)
+		fp_upsert_partition_make(def, run);
+	shape = fp_upsert_shape_make(def);
 	fp_upsert_exec_init(&exec, shape, run);
 	fp_upsert_read_choose(&exec, shape);
 	if (shape->is_foreign)

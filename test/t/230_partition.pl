@@ -1,0 +1,245 @@
+
+# Upserts into partitioned tables: partitions made for the interval of a run,
+# and mode replace that loads a partition beside the old one.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FlowpgTest;
+use FlowpgLoad;
+use FlowpgUpsert;
+
+my $node = new_node(
+	'partition',
+	durable => 1,
+	conf    => q{
+flowpg.simulated_now = '2024-06-01 00:00:00+00'
+});
+
+# The partitions of a table, by name.
+sub partitions
+{
+	my ($table) = @_;
+
+	return value($node, qq{
+SELECT string_agg(c.relname || ' ' || replace(pg_get_expr(c.relpartbound, c.oid), 'FOR VALUES ', ''),
+	E'\\n' ORDER BY c.relname COLLATE "C")
+FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = '$table'::regclass});
+}
+
+# Runs a DAG over days; what partitions its target has then.
+sub made
+{
+	my ($dag, $target, $from, $to) = @_;
+	my $state = wait_for_backfill($node, backfill($node, $dag, $from, $to // $from));
+
+	return $state eq 'success' ? partitions($target)
+	  : value($node, q{SELECT sqlstate || ' ' || message FROM flow.task_run WHERE state = 'failed'
+		ORDER BY run_id DESC LIMIT 1});
+}
+
+# A table for each type, and a DAG for each and a schedule.
+sub make_target
+{
+	my ($dag, $schedule, $type, $timezone, $arguments) = @_;
+
+	$node->safe_psql('postgres', "CREATE TABLE $dag (at $type, id int, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)");
+	return define($node, sprintf q{
+SELECT flow_create_dag('%s', '%s', '2024-01-01', timezone => '%s', is_paused => true);
+SELECT flow_add_upsert('%s', 'load', $$SELECT %s AS at, n AS id FROM generate_series(1, 5) n$$, '%s',
+	create_partition => true %s)},
+		$dag, $schedule, $timezone, $dag,
+		$type eq 'date' ? 'run.ds' : $type eq 'timestamp' ? 'run.local_start' : 'run.data_interval_start',
+		$dag, $arguments // '');
+}
+
+# ------------------------------------------------------------------------
+# Bounds, by the type of the column and the interval
+
+make_target('by_date', '@daily', 'date', 'Asia/Seoul');
+is(made('by_date', 'by_date', '2024-01-01', '2024-01-03'), <<'END' =~ s/\n\z//r, 'days of a date');
+by_date_20240101 FROM ('2024-01-01') TO ('2024-01-02')
+by_date_20240102 FROM ('2024-01-02') TO ('2024-01-03')
+by_date_20240103 FROM ('2024-01-03') TO ('2024-01-04')
+END
+shows($node, q{SELECT count(*), count(DISTINCT tableoid) FROM by_date}, '15|3', 'hold their rows');
+is(made('by_date', 'by_date', '2024-01-03', '2024-01-04') =~ tr/\n//, 3, 'only the missing one is made');
+
+make_target('by_hour', '@hourly', 'date', 'Asia/Seoul');
+is(made('by_hour', 'by_hour', '2024-01-01'), q{by_hour_20240101 FROM ('2024-01-01') TO ('2024-01-02')},
+	'24 hours have one day between them');
+shows($node, q{SELECT count(*) FROM flow.task_run r JOIN flow.dag_run USING (run_id, dag_id)
+	WHERE r.dag_id = 'by_hour' AND r.state = 'success' AND try_number = 1}, '24', 'and none of them fails');
+
+make_target('by_month', '@monthly', 'timestamp', 'America/New_York');
+is(made('by_month', 'by_month', '2024-02-01'),
+	q{by_month_20240201 FROM ('2024-02-01 00:00:00') TO ('2024-03-01 00:00:00')}, 'a month of a timestamp');
+
+make_target('by_clock', '0 */6 * * *', 'timestamptz', 'America/New_York');
+is(made('by_clock', 'by_clock', '2024-03-10'), <<'END' =~ s/\n\z//r, 'six hours of a timestamptz, and the day that has 23');
+by_clock_20240310_0000 FROM ('2024-03-10 05:00:00+00') TO ('2024-03-10 10:00:00+00')
+by_clock_20240310_0600 FROM ('2024-03-10 10:00:00+00') TO ('2024-03-10 16:00:00+00')
+by_clock_20240310_1200 FROM ('2024-03-10 16:00:00+00') TO ('2024-03-10 22:00:00+00')
+by_clock_20240310_1800 FROM ('2024-03-10 22:00:00+00') TO ('2024-03-11 04:00:00+00')
+END
+
+make_target('by_local', '@hourly', 'timestamp', 'America/New_York');
+like(made('by_local', 'by_local', '2023-11-05'),
+	qr/^(?=.*FROM \('2023-11-05 01:00:00'\) TO \('2023-11-05 02:00:00'\))(?!.*_1 FROM).*$/s,
+	'an hour that comes twice has one partition');
+
+# by hand: the day
+foreach my $type (qw(date timestamp timestamptz))
+{
+	my $dag = "by_hand_$type";
+
+	make_target($dag, '@once', $type, 'Asia/Seoul');
+	$node->safe_psql('postgres', "SELECT flow_create_dag('$dag', NULL, timezone => 'Asia/Seoul')");
+	my $run = trigger($node, $dag, logical_date => '2024-01-05 10:30');
+	is(wait_for_run($node, $run), 'success', "a run without a schedule, by $type");
+}
+is(partitions('by_hand_date'), q{by_hand_date_20240105 FROM ('2024-01-05') TO ('2024-01-06')}, 'a day of dates');
+is(partitions('by_hand_timestamp'),
+	q{by_hand_timestamp_20240105 FROM ('2024-01-05 00:00:00') TO ('2024-01-06 00:00:00')}, 'of local time');
+is(partitions('by_hand_timestamptz'),
+	q{by_hand_timestamptz_20240105 FROM ('2024-01-04 15:00:00+00') TO ('2024-01-05 15:00:00+00')}, 'of instants');
+
+# ------------------------------------------------------------------------
+# What is there already
+
+make_target('gaps', '@monthly', 'date', 'UTC', q{, page_size => 2});
+$node->safe_psql('postgres', q{
+CREATE TABLE gaps_old PARTITION OF gaps FOR VALUES FROM (MINVALUE) TO ('2023-12-15');
+CREATE TABLE gaps_a PARTITION OF gaps FOR VALUES FROM ('2023-12-30') TO ('2024-01-03');
+CREATE TABLE gaps_b PARTITION OF gaps FOR VALUES FROM ('2024-01-10') TO ('2024-01-11');
+CREATE TABLE gaps_c PARTITION OF gaps FOR VALUES FROM ('2024-01-20') TO ('2024-02-03');
+CREATE TABLE gaps_20240103 (i int);
+CREATE TYPE gaps_20240103_1 AS ENUM ('x');
+});
+is(made('gaps', 'gaps', '2024-01-01'), <<'END' =~ s/\n\z//r, 'what is missing is made, under names that are free');
+gaps_20240103_2 FROM ('2024-01-03') TO ('2024-01-10')
+gaps_20240111 FROM ('2024-01-11') TO ('2024-01-20')
+gaps_a FROM ('2023-12-30') TO ('2024-01-03')
+gaps_b FROM ('2024-01-10') TO ('2024-01-11')
+gaps_c FROM ('2024-01-20') TO ('2024-02-03')
+gaps_old FROM (MINVALUE) TO ('2023-12-15')
+END
+$node->safe_psql('postgres', q{CREATE TABLE gaps_new PARTITION OF gaps FOR VALUES FROM ('2024-02-20') TO (MAXVALUE)});
+like(made('gaps', 'gaps', '2024-02-01'), qr/^gaps_20240203 FROM \('2024-02-03'\) TO \('2024-02-20'\)$/m,
+	'up to one without an end');
+my $before = partitions('gaps');
+is(made('gaps', 'gaps', '2024-04-01'), $before, 'and nothing within that');
+
+my $long = 'l' x 60;
+make_target($long, '@daily', 'date', 'UTC');
+is(made($long, $long, '2024-01-01', '2024-01-02') =~ s/ .*//gr, join("\n",
+	'l' x 54 . '_20240101', 'l' x 54 . '_20240102'), 'long names are cut');
+
+make_target('fallback', '@daily', 'date', 'UTC');
+$node->safe_psql('postgres', q{
+CREATE TABLE fallback_rest PARTITION OF fallback DEFAULT;
+INSERT INTO fallback VALUES ('2024-01-02', 1);
+});
+like(made('fallback', 'fallback', '2024-01-01'), qr/^fallback_20240101 /m, 'beside a default partition');
+like(made('fallback', 'fallback', '2024-01-02'),
+	qr/^23514 .*"fallback_rest".*from '2024-01-02' to '2024-01-03'.*Detach the default partition/s,
+	'rows in that are an error that says what to do');
+
+# ------------------------------------------------------------------------
+# As CREATE TABLE ... PARTITION OF would make it
+
+$node->safe_psql('postgres', q{
+CREATE ROLE app LOGIN;
+CREATE SCHEMA app AUTHORIZATION app;
+SET SESSION AUTHORIZATION app;
+CREATE TABLE app.kind (kind int PRIMARY KEY);
+INSERT INTO app.kind VALUES (1);
+CREATE TABLE app.full (gone int, id int GENERATED BY DEFAULT AS IDENTITY, at date NOT NULL, kind int DEFAULT 1 REFERENCES app.kind,
+	n serial, twice int GENERATED ALWAYS AS (kind * 2) STORED, v text NOT NULL DEFAULT 'x' CHECK (v <> 'bad'),
+	PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+ALTER TABLE app.full DROP gone;
+ALTER TABLE app.full ALTER v SET STORAGE EXTERNAL;
+CREATE INDEX ON app.full (v) WHERE kind > 0;
+CREATE UNIQUE INDEX ON app.full (at, n);
+CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER note BEFORE INSERT ON app.full FOR EACH ROW EXECUTE FUNCTION app.note();
+CREATE TABLE app.full_20240102 PARTITION OF app.full FOR VALUES FROM ('2024-01-02') TO ('2024-01-03');
+RESET SESSION AUTHORIZATION;
+});
+define($node, q{
+SELECT flow_create_dag('full', '@daily', '2024-01-01', is_paused => true);
+SELECT flow_add_upsert('full', 'load', 'SELECT run.ds AS at, 1 AS id', 'app.full', create_partition => true)});
+like(made('full', 'app.full', '2024-01-01'), qr/^full_20240101 /, 'a table with all that a table can have');
+my $look = q{
+SELECT string_agg(d, E'\n' ORDER BY d) FROM (
+	SELECT replace(concat_ws(' ', 'column', attname, attnotnull, attislocal, attinhcount, attstorage, attcompression,
+		attgenerated, attidentity, pg_get_expr(adbin, adrelid)), '%1$s', '') d
+		FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+		WHERE attrelid = '%1$s'::regclass AND attnum > 0
+	UNION ALL SELECT concat_ws(' ', 'constraint', contype, conislocal, coninhcount, connoinherit, conparentid,
+		CASE WHEN contype <> 'p' THEN conname END, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = '%1$s'::regclass
+	UNION ALL SELECT concat_ws(' ', 'index', replace(replace(pg_get_indexdef(indexrelid), '%1$s', ''), '%2$s', ''), i.inhparent)
+		FROM pg_index LEFT JOIN pg_inherits i ON i.inhrelid = indexrelid WHERE indrelid = '%1$s'::regclass
+	UNION ALL SELECT concat_ws(' ', 'trigger', tgname, tgparentid) FROM pg_trigger
+		WHERE tgrelid = '%1$s'::regclass AND NOT tgisinternal
+	UNION ALL SELECT concat_ws(' ', 'table', relowner::regrole, relacl, reloptions, reltablespace, relam, relpersistence)
+		FROM pg_class WHERE oid = '%1$s'::regclass) x};
+is(value($node, sprintf $look, 'app.full_20240101', 'full_20240101'),
+	value($node, sprintf $look, 'app.full_20240102', 'full_20240102'),
+	'its partition is as CREATE TABLE ... PARTITION OF makes it');
+
+# ------------------------------------------------------------------------
+# Locks: readers go on, runs do not get into each other's way
+
+make_target('busy', '@daily', 'date', 'UTC');
+is(made('busy', 'busy', '2024-01-01') =~ tr/\n//, 0, 'a first partition');
+my $reader = $node->background_psql('postgres');
+$reader->query_safe('BEGIN; SELECT count(*) FROM busy');
+like(made('busy', 'busy', '2024-01-02'), qr/busy_20240102/, 'one is made while a transaction reads the others');
+$reader->quit;
+
+# two DAGs, each as parallel as it can be, with the same days
+$node->safe_psql('postgres', q{
+CREATE TABLE race (at date, id int, PRIMARY KEY (at, id)) PARTITION BY RANGE (at)});
+foreach my $n (1, 2)
+{
+	define($node, qq{
+SELECT flow_create_dag('race$n', '\@daily', '2024-01-01', is_paused => true);
+SELECT flow_add_upsert('race$n', 'load', 'SELECT run.ds AS at, $n AS id', 'race', create_partition => true)});
+}
+my @backfills = map { backfill($node, "race$_", '2024-01-01', '2024-02-29') } 1, 2;
+is(wait_for_backfill($node, $_), 'success', 'two DAGs make the same partitions') foreach @backfills;
+shows($node, q{SELECT count(*), count(DISTINCT tableoid), (SELECT count(*) FROM pg_inherits WHERE inhparent = 'race'::regclass)
+	FROM race}, '120|60|60', 'each is made once');
+shows($node, q{SELECT count(*) FROM flow.task_run WHERE dag_id LIKE 'race_' AND try_number > 1}, '0',
+	'without a second try');
+
+# a DROP in between, and another run of the same day
+$node->safe_psql('postgres', 'DROP TABLE race_20240105');
+is(wait_for_backfill($node, backfill($node, 'race1', '2024-01-04', '2024-01-06', reprocess => "'completed'")),
+	'success', 'a day whose partition has been dropped');
+shows($node, q{SELECT count(*) FROM race WHERE at = '2024-01-05'}, '1', 'is loaded again');
+
+# modes, a retry, and a try in a session
+make_target('replaced', '@daily', 'date', 'UTC', q{, mode => 'replace', replace_where => 'at = run.ds'});
+is(made('replaced', 'replaced', '2024-01-01', '2024-01-02') =~ tr/\n//, 1, 'mode replace');
+$node->safe_psql('postgres', q{
+CREATE TABLE retried (at date, id int CHECK (id < 4), PRIMARY KEY (at, id)) PARTITION BY RANGE (at)});
+define($node, q{
+SELECT flow_create_dag('retried', '@daily', '2024-01-01', is_paused => true, retries => 1, retry_delay => '0');
+SELECT flow_add_upsert('retried', 'load', 'SELECT run.ds AS at, n AS id FROM generate_series(1, 6 - run.try_number) n',
+	'retried', page_size => 2, create_partition => true)});
+like(made('retried', 'retried', '2024-01-01'), qr/^23514 /, 'a run that fails twice');
+is(partitions('retried') =~ tr/\n//, 0, 'has made one partition');
+is($node->safe_psql('postgres', q{
+BEGIN;
+SELECT count(*) FROM flow_test_task('by_date', 'load', '2024-02-01');
+SELECT count(*) FROM by_date_20240201;
+ROLLBACK}) =~ s/\n.*?(\d+)\z/ $1/r =~ s/\A.* //rs, '5', 'tried in a session');
+
+$node->stop;
+done_testing();
