@@ -12,30 +12,10 @@ set -u -o pipefail
 source_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
 . "$source_directory/test/lib/build.sh"
 
-port=5432
-
 step()
 {
 	say
 	say "== $*"
-}
-
-# A server in the work directory, reached by a unix socket there alone.
-start_server()
-{
-	as_server_user mkdir "$work/socket" &&
-		as_server_user "$bindir/initdb" -D "$work/data" -U postgres -A trust \
-			-N -E UTF8 --locale=C.UTF-8 >"$work/initdb.log" 2>&1 ||
-		{ cat "$work/initdb.log" >&2; return 1; }
-	as_server_user tee -a "$work/data/postgresql.conf" >/dev/null <<-CONF
-		shared_preload_libraries = 'flowpg'
-		max_worker_processes = 24
-		listen_addresses = ''
-		unix_socket_directories = '$work/socket'
-		port = $port
-	CONF
-	as_server_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w \
-		start >/dev/null || { cat "$work/server.log" >&2; return 1; }
 }
 
 # run_sql DATABASE ROLE FILE [psql options], in the directory of the data

@@ -1,4 +1,4 @@
-# build.sh - what test/check.sh and test/demo.sh share: from a bare machine to
+# build.sh - what the scripts of test/ share: from a bare machine to
 # flowpg built and installed, in a directory that vanishes at the end.
 #
 # Nothing is installed into the system but packages: PostgreSQL's programs are
@@ -6,11 +6,12 @@
 # and flowpg goes into that copy.  Servers cannot be run by root, so root does
 # all of it as user postgres; anyone else as himself.
 #
-# To be sourced by bash.  Sets work, bindir and tree.
+# To be sourced by bash.  Sets work, bindir, tree and port.
 
 pg_major=${PG_MAJOR:-15}
 
 work= tree= bindir=
+port=5432
 
 # The environment of the caller must not change what tests see or print.
 unset "${!PG@}" MAKEFLAGS MFLAGS MAKELEVEL PERL5LIB PERL5OPT CDPATH TMPDIR
@@ -306,4 +307,28 @@ build_flowpg()
 	make_options=("PG_CONFIG=$bindir/pg_config" with_llvm=no)
 	run 300 copy_sources "$1" && run 900 make_flowpg ||
 		complain "could not build flowpg"
+}
+
+# ---------------------------------------------------------------------------
+# A server
+# ---------------------------------------------------------------------------
+
+# A server in the work directory, reached by a unix socket there alone.  What
+# is on stdin goes into its configuration, too.
+start_server()
+{
+	as_server_user mkdir "$work/socket" &&
+		as_server_user "$bindir/initdb" -D "$work/data" -U postgres -A trust \
+			-N -E UTF8 --locale=C.UTF-8 >"$work/initdb.log" 2>&1 ||
+		{ cat "$work/initdb.log" >&2; return 1; }
+	as_server_user tee -a "$work/data/postgresql.conf" >/dev/null <<-CONF
+		shared_preload_libraries = 'flowpg'
+		max_worker_processes = 24
+		listen_addresses = ''
+		unix_socket_directories = '$work/socket'
+		port = $port
+		$(cat)
+	CONF
+	as_server_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w \
+		start >/dev/null || { cat "$work/server.log" >&2; return 1; }
 }

@@ -1,0 +1,86 @@
+-- What the parts of test/bench keep their measurements in, and take them with.
+-- Run before each part.
+
+DROP SCHEMA IF EXISTS bench CASCADE;
+CREATE SCHEMA bench;
+CREATE EXTENSION IF NOT EXISTS flowpg;
+
+-- One row a measurement.
+CREATE TABLE bench.measurement (
+    scenario text NOT NULL,
+    peer text NOT NULL,
+    round int NOT NULL,
+    seconds float NOT NULL,         -- as the client sees it
+    task_seconds float,             -- flowpg: from start to end of the task
+    cpu_seconds float,              -- NULL: not to be had on this system
+    wal_bytes numeric NOT NULL,
+    page_growth float,              -- time of the last tenth of the pages to that of the first
+    PRIMARY KEY (scenario, peer, round)
+);
+
+CREATE UNLOGGED TABLE bench.cpu_before (pid int, seconds float);
+
+-- Processor time so far of this session's process and of all of flowpg's.
+CREATE FUNCTION bench.cpu(clock_ticks float)
+RETURNS TABLE (pid int, seconds float)
+LANGUAGE sql AS $$
+    SELECT process.pid, (field[12]::float + field[13]::float) / clock_ticks
+    FROM pg_stat_activity AS process,
+        -- fields are counted from behind the program's name, which may hold spaces
+        LATERAL pg_read_file(format('/proc/%s/stat', process.pid), 0, 4096, true) AS stat,
+        LATERAL string_to_array(substring(stat FROM '.*\) (.*)'), ' ') AS field
+    WHERE process.pid = pg_backend_pid() OR process.backend_type LIKE 'flowpg %'
+$$;
+
+CREATE FUNCTION bench.begin(clock_ticks float)
+RETURNS void
+LANGUAGE sql AS $$
+    TRUNCATE bench.cpu_before;
+    INSERT INTO bench.cpu_before SELECT * FROM bench.cpu(clock_ticks);
+$$;
+
+-- Processes that have come since count in full.
+CREATE FUNCTION bench.cpu_since_begin(clock_ticks float)
+RETURNS float
+LANGUAGE sql AS $$
+    SELECT sum(now.seconds - coalesce(before.seconds, 0))
+    FROM bench.cpu(clock_ticks) AS now LEFT JOIN bench.cpu_before AS before USING (pid)
+$$;
+
+-- How much longer a page took at the end than at the beginning, where each was
+-- a transaction that left rows in a table: the time between the commits of the
+-- last tenth of the pages, to that of the first tenth after the first commit.
+CREATE FUNCTION bench.page_growth(written regclass)
+RETURNS float
+LANGUAGE plpgsql AS $$
+DECLARE
+    commits timestamptz[];
+    n int;
+    tenth int;
+BEGIN
+    EXECUTE format('SELECT array_agg(pg_xact_commit_timestamp(xmin))
+        FROM (SELECT DISTINCT xmin FROM %s) AS page', written) INTO commits;
+    SELECT array_agg(at ORDER BY at) INTO commits FROM unnest(commits) AS at;
+    n := cardinality(commits);
+    IF n < 10 THEN
+        RETURN NULL;
+    END IF;
+    tenth := n / 10;
+    RETURN extract(epoch FROM commits[n] - commits[n - tenth])
+        / extract(epoch FROM commits[1 + tenth] - commits[1]);
+END
+$$;
+
+-- figure('{3,1,2}', 1) is '2.0 (1.0 .. 3.0)'
+CREATE FUNCTION bench.figure(measured float[], digits int)
+RETURNS text
+LANGUAGE sql AS $$
+    SELECT CASE
+        WHEN count(at) = 0 THEN ''
+        WHEN count(at) = 1 THEN round(max(at)::numeric, digits)::text
+        ELSE format('%s (%s .. %s)',
+            round(percentile_cont(0.5) WITHIN GROUP (ORDER BY at)::numeric, digits),
+            round(min(at)::numeric, digits), round(max(at)::numeric, digits))
+    END
+    FROM unnest(measured) AS at
+$$;
