@@ -8,6 +8,9 @@
  * each part in a subtransaction, until what fails is one row.  A page without
  * bad rows never comes here.
  *
+ * The rows of another server are copied first: what is a part of them must not
+ * depend on how that server compares text, and parts are read often.
+ *
  * A row may refer to another one of its page that is written later; so rows
  * that have failed are tried again as long as that helps.  Constraints that
  * are deferred are checked part by part.
@@ -16,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_type.h"
@@ -38,10 +42,13 @@ typedef struct BadRow
 	ErrorData  *error;
 } BadRow;
 
+/* where the rows of another server are meanwhile */
+#define COPY_TABLE "pg_temp.flowpg_upsert_page"
+
 /* The page, and its rows in page order as bounds. */
 typedef struct Parts
 {
-	FpUpsertPage *page;
+	FpUpsertPage *page;			/* read from the copy, if there is one */
 	char	 ***rows;
 	int			nrows;
 	int			size;
@@ -64,6 +71,7 @@ typedef struct Look
 	char	   *text;			/* the first column of the result */
 } Look;
 
+static FpUpsertPage *copy_page(FpUpsertPage *page);
 static void collect_rows(Parts *parts);
 static void append_row(const FpRow *row, void *arg);
 static void write_halves(Parts *parts, int from, int n);
@@ -122,6 +130,8 @@ fp_upsert_bad_write(FpUpsertPage *page, bool is_kept, int64 *nbad)
 	parts.is_kept = is_kept;
 	(void) fp_upsert_exec_once(page->exec, "SET CONSTRAINTS ALL IMMEDIATE",
 							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	if (page->exec->shape->is_foreign)
+		parts.page = copy_page(page);
 	collect_rows(&parts);
 	write_halves(&parts, 0, parts.nrows);
 	while (try_again(&parts))
@@ -132,7 +142,41 @@ fp_upsert_bad_write(FpUpsertPage *page, bool is_kept, int64 *nbad)
 	foreach(lc, parts.bad)
 		keep_row(&parts, lfirst(lc));
 	*nbad += list_length(parts.bad);
+	if (parts.page != page)
+		fp_upsert_exec_free(parts.page->exec);
 	return parts.nwritten;
+}
+
+/*
+ * A page that reads the same rows from a temporary table, which goes with the
+ * transaction.
+ */
+static FpUpsertPage *
+copy_page(FpUpsertPage *page)
+{
+	FpUpsertExec *exec = palloc0(sizeof(FpUpsertExec));
+	FpUpsertPage *copy = palloc0(sizeof(FpUpsertPage));
+	FpUpsertShape *shape = palloc(sizeof(FpUpsertShape));
+	FpUpsertSqlKey end = {FP_UPSERT_SQL_END, false, 0};
+
+	*shape = *page->exec->shape;
+	(void) fp_upsert_exec_range(page->exec,
+								fp_upsert_sql_copy(shape, COPY_TABLE,
+												   page->last != NULL),
+								page->last, page->upper,
+								FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+	(void) fp_upsert_exec_once(page->exec,
+							   fp_upsert_sql_spill_index(shape, COPY_TABLE),
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	CommandCounterIncrement();
+
+	fp_upsert_shape_set_spilled(shape, COPY_TABLE);
+	fp_upsert_exec_init(exec, shape, page->exec->run);
+	copy->exec = exec;
+	copy->number = page->number;
+	copy->upper = fp_upsert_exec_find(exec, &end, NULL, NULL);
+	return copy;
 }
 
 static void
@@ -144,6 +188,9 @@ collect_rows(Parts *parts)
 
 	parts->size = 1024;
 	parts->rows = palloc(parts->size * sizeof(char **));
+	/* all of them have been taken away since */
+	if (page->upper == NULL)
+		return;
 	initStringInfo(&names);
 	foreach(lc, page->exec->shape->order)
 		appendStringInfo(&names, "%sp.%s",

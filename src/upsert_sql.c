@@ -189,6 +189,22 @@ fp_upsert_sql_rows(const FpUpsertShape *shape, bool has_lower,
 }
 
 char *
+fp_upsert_sql_copy(const FpUpsertShape *shape, const char *table,
+				   bool has_lower)
+{
+	FpUpsertSqlKey key = {FP_UPSERT_SQL_WRITE, has_lower, 0};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT ",
+					 table);
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s WHERE ", shape->source);
+	append_range(&buf, shape, &key, "s", shape->is_row_compared);
+	return buf.data;
+}
+
+char *
 fp_upsert_sql_find_null(const FpUpsertShape *shape,
 						const FpUpsertColumn *column)
 {

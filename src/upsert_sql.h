@@ -66,6 +66,10 @@ extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 extern char *fp_upsert_sql_rows(const FpUpsertShape *shape, bool has_lower,
 								const char *what);
 
+/* copies them into a temporary table, for the transaction */
+extern char *fp_upsert_sql_copy(const FpUpsertShape *shape, const char *table,
+								bool has_lower);
+
 /* one row where the column is NULL somewhere in the source */
 extern char *fp_upsert_sql_find_null(const FpUpsertShape *shape,
 									 const FpUpsertColumn *column);

@@ -140,6 +140,25 @@ $run = trigger($node, 'typed');
 is(wait_for_run($node, $run), 'failed', 'without keep it fails');
 like(task_message($node, $run), qr/^22P02 .*row \(region, id\) = \(A, 33\), column "amount"\npage 2 /s, 'with key and column');
 
+# from another server, by the order of another collation than ours
+$node->safe_psql('postgres', q{
+CREATE EXTENSION postgres_fdw;
+CREATE DATABASE legacy TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'});
+$node->safe_psql('legacy', q{
+CREATE TABLE raw (region text, id int, amount text, PRIMARY KEY (region, id));
+INSERT INTO raw SELECT ('{a,B,c,D}'::text[])[n % 4 + 1], n, CASE WHEN n IN (7, 34) THEN 'far too long' ELSE n::text END FROM generate_series(1, 60) n});
+my ($host, $port) = ($node->host, $node->port);
+$node->safe_psql('postgres', qq{
+CREATE SERVER legacy FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'legacy');
+CREATE USER MAPPING FOR CURRENT_USER SERVER legacy;
+CREATE FOREIGN TABLE far_raw (region text, id int, amount text) SERVER legacy OPTIONS (table_name 'raw');
+CREATE TABLE near (region text, id int, amount varchar(5), PRIMARY KEY (region, id))});
+upsert($node, 'far', q{'far_raw', 'near', page_size => 25, on_row_error => 'keep'});
+$run = trigger($node, 'far');
+is(wait_for_run($node, $run), 'success', 'rows of another server');
+shows($node, "SELECT string_agg(key ->> 'id', ' ' ORDER BY key), max(row_data ->> 'amount') FROM flow.bad_row WHERE run_id = $run", '34 7|far too long', 'are kept');
+shows($node, 'SELECT count(*), count(DISTINCT id) FROM near', '58|58', 'the others are written');
+
 # an error that is not about rows stops either way
 $node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
