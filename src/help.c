@@ -7,6 +7,8 @@
  * slot how many others it could use.  A worker of the same lane that finds no
  * attempt to take joins it; the scheduler starts workers for help that is
  * wanted as it does for attempts (workers.c), so all limits on workers hold.
+ * While a task of the database waits for a worker nobody joins, and those who
+ * help leave at the next page.
  * What there is to do, the two find in tables: nothing of it is here.
  *
  * Only the leader's end is the attempt's end.  Who helps reports to nobody but
@@ -35,6 +37,8 @@ static bool must_retire = false;
 
 static uint64 my_token(void);
 static FpWorkerSlot *find_leader(int lane);
+static FpWorkerSlot *find_worker_at(uint64 token);
+static bool are_tasks_waiting(Oid database);
 static int	cancel_helpers(uint64 token);
 
 
@@ -75,7 +79,7 @@ fp_help_stop(void)
 
 	fp_help_end();
 	token = my_token();
-	if (cancel_helpers(token) == 0)
+	if (token == 0 || cancel_helpers(token) == 0)
 		return;
 
 	HOLD_INTERRUPTS();
@@ -108,6 +112,8 @@ fp_help_wanted(int lane)
 {
 	int			n = 0;
 
+	if (are_tasks_waiting(fp_shared->lanes[lane].database))
+		return 0;
 	for (int i = 0; i < fp_shared->nworkers; i++)
 	{
 		FpWorkerSlot *worker = &fp_shared->workers[i];
@@ -141,14 +147,31 @@ fp_help_take(FpAssignment *assignment, FpWorkerSlot **leader)
 	return *leader != NULL;
 }
 
+/*
+ * Another one may come in the place of one that leaves so.
+ */
 bool
 fp_help_must_leave(void)
 {
 	bool		result;
 
-	LWLockAcquire(fp_shared->lock, LW_SHARED);
-	result = my_slot->must_stop || must_retire;
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	result = my_slot->must_stop || must_retire ||
+		are_tasks_waiting(my_slot->database);
+	if (result)
+	{
+		FpWorkerSlot *leader = find_worker_at(my_slot->helps);
+
+		if (leader != NULL)
+			leader->helpers_wanted++;
+	}
 	LWLockRelease(fp_shared->lock);
+
+	if (result)
+	{
+		fp_help_leave();
+		fp_shmem_wake_scheduler(my_slot->database);
+	}
 	return result;
 }
 
@@ -161,17 +184,13 @@ fp_help_retire(void)
 void
 fp_help_leave(void)
 {
+	FpWorkerSlot *leader;
 	Latch	   *latch = NULL;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < fp_shared->nworkers; i++)
-	{
-		FpWorkerSlot *worker = &fp_shared->workers[i];
-
-		if (my_slot->helps != 0 && worker->state == FP_WORKER_BUSY &&
-			worker->current.token == my_slot->helps)
-			latch = worker->latch;
-	}
+	leader = find_worker_at(my_slot->helps);
+	if (leader != NULL)
+		latch = leader->latch;
 	my_slot->helps = 0;
 	LWLockRelease(fp_shared->lock);
 
@@ -217,12 +236,44 @@ my_token(void)
 	return my_slot->helps != 0 ? my_slot->helps : my_slot->current.token;
 }
 
+/* The caller of these holds the lock. */
+
 /*
- * A worker of a lane that could use help.  The caller holds the lock.
+ * Tasks come first: while some wait for a worker, nobody helps.
+ */
+static bool
+are_tasks_waiting(Oid database)
+{
+	FpDatabaseSlot *slot = fp_shmem_database(database, false);
+
+	return slot != NULL && slot->waiting_tasks > 0;
+}
+
+/*
+ * The worker that holds an attempt; NULL: none does.
+ */
+static FpWorkerSlot *
+find_worker_at(uint64 token)
+{
+	for (int i = 0; i < fp_shared->nworkers && token != 0; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_BUSY &&
+			worker->current.token == token)
+			return worker;
+	}
+	return NULL;
+}
+
+/*
+ * A worker of a lane that could use help.
  */
 static FpWorkerSlot *
 find_leader(int lane)
 {
+	if (are_tasks_waiting(fp_shared->lanes[lane].database))
+		return NULL;
 	for (int i = 0; i < fp_shared->nworkers; i++)
 	{
 		FpWorkerSlot *worker = &fp_shared->workers[i];

@@ -34,7 +34,8 @@ extern bool fp_help_is_at_work(int pid);
  * Workers.  fp_help_wanted: how many more a lane could use; the caller holds
  * the lock.  fp_help_take: the caller helps from now on with an attempt of its
  * lane, of which it gets a copy; *leader is the slot of the worker that holds
- * it.  fp_help_leave: it no longer does, and that worker is woken.
+ * it.  fp_help_must_leave: asked to, or tasks wait for a worker; true: it no
+ * longer helps.  fp_help_leave: likewise, of its own; that worker is woken.
  */
 extern void fp_help_init(FpWorkerSlot *slot);
 extern int	fp_help_wanted(int lane);

@@ -161,6 +161,7 @@ detach(int code, Datum arg)
 		slot->is_quiet = false;
 		slot->running_tasks = 0;
 		slot->wanted_workers = 0;
+		slot->waiting_tasks = 0;
 		if (!slot->is_installed && slot->nholds == 0)
 			slot->database = InvalidOid;
 	}

@@ -170,6 +170,7 @@ fp_shmem_database(Oid database, bool create)
 	free_slot->ready_tasks = 0;
 	free_slot->running_tasks = 0;
 	free_slot->wanted_workers = 0;
+	free_slot->waiting_tasks = 0;
 	free_slot->problem[0] = '\0';
 	free_slot->is_quiet = false;
 	free_slot->quiet_at = 0;

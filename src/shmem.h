@@ -149,7 +149,8 @@ typedef struct FpDatabaseSlot
 	int			active_runs;
 	int			ready_tasks;
 	int			running_tasks;
-	int			wanted_workers; /* tasks that wait for a worker */
+	int			wanted_workers; /* workers that tasks, or help, wait for */
+	int			waiting_tasks;	/* tasks alone */
 	char		problem[FP_PROBLEM_SIZE];	/* empty: all is well */
 
 	bool		is_quiet;		/* nothing is due or running at quiet_at */

@@ -50,6 +50,7 @@ fp_workers_tend(FpModel *model)
 {
 	bool		result = true;
 	int			nwanted = 0;
+	int			nwaiting = model->nwaiting_for_worker;
 	bool		is_news = false;
 	FpDatabaseSlot *slot;
 
@@ -61,13 +62,15 @@ fp_workers_tend(FpModel *model)
 		Oid			role = InvalidOid;
 		int			nworkers = 0;
 		int			nidle = 0;
+		int			nattempts = 0;
 		int			nneeded = 0;
 
 		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 		if (lane->database == MyDatabaseId)
 		{
 			role = lane->role;
-			nneeded = lane->head - lane->tail + fp_help_wanted(i);
+			nattempts = lane->head - lane->tail;
+			nneeded = nattempts + fp_help_wanted(i);
 			for (int w = 0; w < fp_shared->nworkers; w++)
 			{
 				FpWorkerSlot *worker = &fp_shared->workers[w];
@@ -93,6 +96,7 @@ fp_workers_tend(FpModel *model)
 		if (nneeded > 0)
 		{
 			nwanted += nneeded;
+			nwaiting += Min(nneeded, nattempts);
 			if (nworkers == 0)
 				result = false;
 		}
@@ -105,6 +109,7 @@ fp_workers_tend(FpModel *model)
 	{
 		is_news = slot->wanted_workers == 0 && nwanted > 0;
 		slot->wanted_workers = nwanted;
+		slot->waiting_tasks = nwaiting;
 	}
 	LWLockRelease(fp_shared->lock);
 

@@ -172,6 +172,34 @@ empty();
 is(run_upsert($node, 'many'), 'success 3 400', 'a role that may connect once');
 is_copied('a lonely role');
 
+# other tasks come first: one that waits for a worker gets that of the helper
+$node->safe_psql('postgres', q{
+ALTER SYSTEM SET flowpg.max_workers = 2;
+SELECT flow_set_owner('many', current_user::regrole);
+INSERT INTO gate_at VALUES (0, 1), (20, 2);
+CREATE TABLE seen (n bigint)});
+$node->restart;
+wait_for_scheduler($node);
+define($node, q{
+SELECT flow_create_dag('other', NULL);
+SELECT flow_add_sql('other', 'count', 'INSERT INTO seen SELECT count(*) FROM copy')});
+empty();
+my @gates = map { close_gate($node, $_) } 1, 2;
+$run = trigger($node, 'wide');
+wait_at_gates(2);
+my $other = trigger($node, 'other');
+wait_for($node, "SELECT waits_for = 'worker' FROM flow.task_status WHERE run_id = $other", 'the task to wait for a worker');
+$gates[1]->open;
+is(wait_for_run($node, $other), 'success', 'a task gets the worker of the helper');
+shows($node, 'SELECT n FROM seen', '20', 'after the page that it was at');
+wait_for($node, 'SELECT count(*) = 380 FROM copy', 'the helper to come back');
+$gates[0]->open;
+is(wait_for_run($node, $run), 'success', 'then it helps again');
+is_copied('with a break');
+$node->safe_psql('postgres', q{DELETE FROM gate_at; ALTER SYSTEM SET flowpg.max_workers = 4});
+$node->restart;
+wait_for_scheduler($node);
+
 # ------------------------------------------------------------------------
 # With other options: incremental, append, delete_missing, a source that is
 # read once, a role whose transactions are serializable
