@@ -102,6 +102,12 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	look_up_source(shape, def, &query, &desc);
 
 	target = table_open(shape->target_relid, AccessShareLock);
+	if (target->rd_rules != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("target \"%s\" of an upsert has rules",
+						shape->target_name),
+				 errhint("Use triggers instead.")));
 	match_columns(shape, target, desc);
 	shape->key = look_up_key(shape, def, target);
 	shape->order = look_up_order(shape, def);
@@ -355,6 +361,13 @@ find_relation(const char *name, const char *kind, const char *relkinds,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("%s \"%s\" of an upsert is not %s", kind, name, wanted),
 				 errhint("Name %s.", wanted)));
+
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+				 errmsg("%s \"%s\" of an upsert is a temporary table", kind,
+						name),
+				 errhint("Name a table that other sessions see, too: tasks run in background processes.")));
 
 	return relid;
 }
