@@ -723,7 +723,7 @@ append_fit(StringInfo buf, const FpUpsertShape *shape,
 
 /*
  * The values have the default collation, implicitly, which is what wrappers
- * can send whatever the column's is.
+ * can send whatever the column's is; and varchar is compared as text.
  */
 static void
 append_target_keys(StringInfo buf, const FpUpsertShape *shape)
@@ -738,8 +738,10 @@ append_target_keys(StringInfo buf, const FpUpsertShape *shape)
 
 		appendStringInfo(buf, " AND t.%s %s ANY (ARRAY(SELECT k.k FROM (SELECT ",
 						 column->quoted, column->target_ops.equal);
-		appendStringInfo(buf, "p.%s%s%s AS k FROM page AS p) AS k))",
-						 column->quoted, column->cast, collate);
+		appendStringInfo(buf, "p.%s%s%s%s AS k FROM page AS p) AS k))",
+						 column->quoted, column->cast,
+						 column->target_type == VARCHAROID ?
+						 "::pg_catalog.text" : "", collate);
 	}
 }
 
