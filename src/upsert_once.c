@@ -21,7 +21,6 @@
 #include "upsert_partition.h"
 
 static void refuse_nulls(FpUpsertExec *exec);
-static void read_count(const FpRow *row, void *arg);
 
 
 /*
@@ -36,7 +35,6 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 	FpUpsertExec exec = {0};
 	FpUpsertSqlKey key = {FP_UPSERT_SQL_END, false, 0};
 	char	  **end;
-	uint64		processed;
 
 	if (def->mode == FP_UPSERT_REPLACE || def->is_incremental ||
 		def->delete_missing)
@@ -57,13 +55,20 @@ fp_upsert_once(const FpUpsertDef *def, const FpRunContext *run,
 	end = fp_upsert_exec_find(&exec, &key, NULL, NULL);
 	if (end != NULL)
 	{
-		key.statement = shape->target_relkind == RELKIND_FOREIGN_TABLE ?
-			FP_UPSERT_SQL_WRITE : FP_UPSERT_SQL_WRITE_CONFLICT;
-		processed = fp_upsert_exec_run(&exec, &key, NULL, end,
-									   FP_UPSERT_PLAN_FREELY, read_count,
-									   rows_written);
-		if (!fp_upsert_sql_returns_count(shape, key.statement))
-			*rows_written = (int64) processed;
+		bool		is_foreign =
+			shape->target_relkind == RELKIND_FOREIGN_TABLE;
+
+		key.statement = is_foreign ? FP_UPSERT_SQL_INSERT :
+			FP_UPSERT_SQL_WRITE_CONFLICT;
+		*rows_written = (int64) fp_upsert_exec_run(&exec, &key, NULL, end,
+												   FP_UPSERT_PLAN_FREELY,
+												   NULL, NULL);
+		key.statement = FP_UPSERT_SQL_UPDATE;
+		if (is_foreign && shape->has_updated)
+			*rows_written += (int64) fp_upsert_exec_run(&exec, &key, NULL,
+														end,
+														FP_UPSERT_PLAN_FREELY,
+														NULL, NULL);
 	}
 	fp_upsert_exec_free(&exec);
 	return end != NULL;
@@ -91,13 +96,4 @@ refuse_nulls(FpUpsertExec *exec)
 							column->name, exec->shape->target_name),
 					 errhint("Page by columns that are never null, or give a SELECT that leaves such rows out as source.")));
 	}
-}
-
-/*
- * Row callback.
- */
-static void
-read_count(const FpRow *row, void *arg)
-{
-	*(int64 *) arg = fp_row_int64(row, 1);
 }

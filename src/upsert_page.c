@@ -17,6 +17,7 @@
 #include "upsert_page.h"
 
 static void find_fitting(FpUpsertPage *page);
+static uint64 write_abroad(FpUpsertPage *page);
 static uint64 write_range(FpUpsertPage *page, FpUpsertStatement statement,
 						  char **lower, char **upper);
 static bool differs_from_target(FpUpsertPage *page);
@@ -24,7 +25,6 @@ static FpUpsertPlanning write_planning(const FpUpsertExec *exec);
 static FpUpsertSqlKey range_key(const FpUpsertExec *exec,
 								FpUpsertStatement statement,
 								char **lower, char **upper);
-static FpUpsertStatement again_statement(const FpUpsertShape *shape);
 static void read_count(const FpRow *row, void *arg);
 
 
@@ -98,29 +98,46 @@ uint64
 fp_upsert_page_write(FpUpsertPage *page, bool is_again)
 {
 	const FpUpsertShape *shape = page->exec->shape;
-	FpUpsertStatement statement = FP_UPSERT_SQL_WRITE;
+	bool		is_abroad = shape->target_relkind == RELKIND_FOREIGN_TABLE;
 	uint64		rows;
 
 	if (shape->is_deleting)
-		statement = FP_UPSERT_SQL_DELETE;
-	else if (shape->is_citus)
-		statement = FP_UPSERT_SQL_WRITE_CONFLICT;
-	else if (is_again)
-		statement = again_statement(shape);
-	else if (!page->has_written && !shape->is_foreign &&
+		rows = write_range(page, FP_UPSERT_SQL_DELETE, page->last,
+						   page->upper);
+	else if (shape->is_citus || (is_again && !is_abroad))
+		rows = write_range(page, FP_UPSERT_SQL_WRITE_CONFLICT, page->last,
+						   page->upper);
+	else if (!is_again && !page->has_written && !shape->is_foreign &&
 			 !differs_from_target(page))
 		return 0;
-
-	rows = write_range(page, statement, page->last, page->upper);
+	else if (is_abroad)
+		rows = write_abroad(page);
+	else
+		rows = write_range(page, FP_UPSERT_SQL_WRITE, page->last,
+						   page->upper);
 	page->has_written = rows > 0;
+	return rows;
+}
+
+/*
+ * Two statements, for wrappers that cannot do both in one.
+ */
+static uint64
+write_abroad(FpUpsertPage *page)
+{
+	uint64		rows = write_range(page, FP_UPSERT_SQL_INSERT, page->last,
+								   page->upper);
+
+	if (page->exec->shape->has_updated)
+		rows += write_range(page, FP_UPSERT_SQL_UPDATE, page->last,
+							page->upper);
 	return rows;
 }
 
 uint64
 fp_upsert_page_write_part(FpUpsertPage *page, char **lower, char **upper)
 {
-	return write_range(page, again_statement(page->exec->shape), lower,
-					   upper);
+	return write_range(page, FP_UPSERT_SQL_WRITE_CONFLICT, lower, upper);
 }
 
 void
@@ -212,13 +229,6 @@ range_key(const FpUpsertExec *exec, FpUpsertStatement statement,
 		key.nequal = Min(fp_upsert_bound_nequal(lower, upper, exec->norder),
 						 exec->norder - 1);
 	return key;
-}
-
-static FpUpsertStatement
-again_statement(const FpUpsertShape *shape)
-{
-	return shape->target_relkind == RELKIND_FOREIGN_TABLE ?
-		FP_UPSERT_SQL_WRITE : FP_UPSERT_SQL_WRITE_CONFLICT;
 }
 
 /*

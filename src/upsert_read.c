@@ -22,7 +22,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "foreign/foreign.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
@@ -31,7 +30,6 @@
 #include "rewrite/rewriteManip.h"
 #include "storage/bufmgr.h"
 #include "tcop/tcopprot.h"
-#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
@@ -444,19 +442,12 @@ learn_foreign(OrderedPlan *ordered, PlannedStmt *statement)
 	foreach(lc, statement->rtable)
 	{
 		RangeTblEntry *rte = lfirst(lc);
-		ForeignServer *server;
-		ForeignDataWrapper *wrapper;
-		char	   *handler;
 
 		if (rte->rtekind != RTE_RELATION ||
 			rte->relkind != RELKIND_FOREIGN_TABLE)
 			continue;
 		ordered->is_foreign = true;
-
-		server = GetForeignServer(GetForeignTable(rte->relid)->serverid);
-		wrapper = GetForeignDataWrapper(server->fdwid);
-		handler = get_func_name(wrapper->fdwhandler);
-		if (handler == NULL || strcmp(handler, "postgres_fdw_handler") != 0)
+		if (!fp_upsert_shape_is_postgres_fdw(rte->relid))
 			ordered->is_far_sorted = true;
 	}
 }

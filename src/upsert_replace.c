@@ -53,8 +53,21 @@ fp_upsert_replace(FpUpsertExec *exec, FpUpsertShape *shape)
 
 	deleted = fp_upsert_exec_once(exec, fp_upsert_sql_replace_delete(shape),
 								  NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
-	(void) fp_upsert_exec_once(exec, fp_upsert_sql_replace_write(shape), NULL,
-							   FP_UPSERT_PLAN_FREELY, keep_count, &written);
+	if (shape->target_relkind == RELKIND_FOREIGN_TABLE)
+	{
+		FpUpsertStatement statement = FP_UPSERT_SQL_INSERT;
+
+		written = fp_upsert_exec_once(exec, fp_upsert_sql_replace_part(shape, statement),
+									  NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+		statement = FP_UPSERT_SQL_UPDATE;
+		if (shape->has_updated)
+			written += fp_upsert_exec_once(exec, fp_upsert_sql_replace_part(shape, statement),
+										   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+	}
+	else
+		(void) fp_upsert_exec_once(exec, fp_upsert_sql_replace_write(shape),
+								   NULL, FP_UPSERT_PLAN_FREELY, keep_count,
+								   &written);
 
 	outside = find_outside(exec, shape);
 	if (outside != NULL)

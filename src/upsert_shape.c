@@ -30,6 +30,7 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
+#include "foreign/foreign.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
@@ -141,7 +142,8 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	{
 		shape->is_foreign_range = shape->is_order_by_key &&
 			!fp_upsert_shape_has_text_order(shape);
-		shape->is_foreign_keys = !shape->is_foreign_range;
+		shape->is_foreign_keys = !shape->is_foreign_range &&
+			fp_upsert_shape_is_postgres_fdw(shape->target_relid);
 	}
 	shape->is_descending = shape->mode == FP_UPSERT_APPEND &&
 		!def->is_incremental &&
@@ -200,6 +202,16 @@ fp_upsert_shape_set_spilled(FpUpsertShape *shape, const char *table)
 	shape->is_far_sorted = false;
 	foreach(lc, shape->columns)
 		((FpUpsertColumn *) lfirst(lc))->is_not_null = false;
+}
+
+bool
+fp_upsert_shape_is_postgres_fdw(Oid relid)
+{
+	ForeignServer *server = GetForeignServer(GetForeignTable(relid)->serverid);
+	Oid			handler = GetForeignDataWrapper(server->fdwid)->fdwhandler;
+	char	   *name = get_func_name(handler);
+
+	return name != NULL && strcmp(name, "postgres_fdw_handler") == 0;
 }
 
 /*

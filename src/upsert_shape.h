@@ -95,7 +95,9 @@ typedef struct FpUpsertShape
 	bool		is_foreign_range;	/* the same for a target on another server,
 									 * by the columns' types alone */
 	bool		is_foreign_keys;	/* a target on another server, which is asked
-									 * for the page's keys one by one */
+									 * for the page's keys one by one; where
+									 * neither, it sends all its rows for each
+									 * page */
 	bool		is_deleting;	/* pages of the target, see
 								 * fp_upsert_shape_of_target() */
 	const char *missing_from;	/* likewise */
@@ -128,6 +130,12 @@ extern void fp_upsert_shape_check_rights(const FpUpsertShape *shape);
  */
 extern void fp_upsert_shape_set_spilled(FpUpsertShape *shape,
 										const char *table);
+
+/*
+ * Whether a foreign table is of postgres_fdw, whose SQL is that of this
+ * server.
+ */
+extern bool fp_upsert_shape_is_postgres_fdw(Oid relid);
 
 /*
  * Makes everything but the reading itself be done here, not on the server that

@@ -18,7 +18,10 @@
  *
  * New and changed rows are written by one statement, hence under one snapshot:
  * with two, a key that another transaction inserts in between would be found
- * absent by the UPDATE and present by the INSERT, and be lost.
+ * absent by the UPDATE and present by the INSERT, and be lost.  Of foreign
+ * targets not all can return what they have written, nor take rows together if
+ * they have to: there the INSERT comes first, and the UPDATE finds whatever
+ * key was there by then.
  *
  * ORDER BY on the ranges is there for the planner: with sorting made costly
  * (see upsert.c) it must take the index of the whole page order, and not
@@ -149,6 +152,16 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			break;
 		case FP_UPSERT_SQL_WRITE:
 			append_write(&buf, shape, key);
+			break;
+		case FP_UPSERT_SQL_INSERT:
+		case FP_UPSERT_SQL_UPDATE:
+			appendStringInfoString(&buf, "WITH page AS MATERIALIZED (");
+			append_page(&buf, shape, key);
+			appendStringInfoString(&buf, ") ");
+			if (key->statement == FP_UPSERT_SQL_INSERT)
+				append_insert(&buf, shape, key);
+			else
+				append_update(&buf, shape, key);
 			break;
 		case FP_UPSERT_SQL_WRITE_CONFLICT:
 			append_write_conflict(&buf, shape, key);
@@ -348,6 +361,24 @@ fp_upsert_sql_replace_write(const FpUpsertShape *shape)
 	append_names(&buf, shape->columns, "s.", "");
 	appendStringInfo(&buf, " FROM %s AS s)", shape->source);
 	append_update_and_insert(&buf, shape, &key, ", ");
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_part(const FpUpsertShape *shape,
+						   FpUpsertStatement statement)
+{
+	FpUpsertSqlKey key = {statement, false, 0};
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "WITH page AS NOT MATERIALIZED (SELECT ");
+	append_names(&buf, shape->columns, "s.", "");
+	appendStringInfo(&buf, " FROM %s AS s) ", shape->source);
+	if (statement == FP_UPSERT_SQL_INSERT)
+		append_insert(&buf, shape, &key);
+	else
+		append_update(&buf, shape, &key);
 	return buf.data;
 }
 

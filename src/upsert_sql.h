@@ -35,6 +35,8 @@ typedef enum FpUpsertStatement
 	FP_UPSERT_SQL_WRITE,		/* writes new and changed rows; fails where
 								 * another transaction has put a new key there
 								 * meanwhile */
+	FP_UPSERT_SQL_INSERT,		/* WRITE in two parts, one after the other, */
+	FP_UPSERT_SQL_UPDATE,		/* without RETURNING, for foreign targets */
 	FP_UPSERT_SQL_WRITE_CONFLICT,	/* the same with ON CONFLICT */
 	FP_UPSERT_SQL_DELETE		/* deletes what shape->missing_from has not */
 } FpUpsertStatement;
@@ -97,11 +99,14 @@ extern char *fp_upsert_sql_keys_index(const FpUpsertShape *shape,
 /*
  * Mode replace, with the source so collected: deletes the target's rows that
  * match replace_where and are not in the source; a SELECT, of one row with the
- * number of rows written, that writes new and changed rows; a SELECT of a key
+ * number of rows written, that writes new and changed rows; the same as INSERT
+ * and as UPDATE (FP_UPSERT_SQL_INSERT, UPDATE); a SELECT of a key
  * that is in the source and in a row of the target that does not match.
  */
 extern char *fp_upsert_sql_replace_delete(const FpUpsertShape *shape);
 extern char *fp_upsert_sql_replace_write(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_part(const FpUpsertShape *shape,
+										FpUpsertStatement statement);
 extern char *fp_upsert_sql_replace_outside(const FpUpsertShape *shape);
 
 #endif							/* FLOWPG_UPSERT_SQL_H */

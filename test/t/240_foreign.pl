@@ -315,15 +315,17 @@ INSERT INTO late VALUES (2002, TIMESTAMP '2024-05-01 00:00:00', 'too late')});
 
 foreach my $legacy (@legacies)
 {
+	# mysql_fdw writes no fractions of a second
+	my $unit = $legacy eq 'my' ? 'second' : 'microsecond';
+
 	$node->safe_psql('postgres', qq{
-CREATE TABLE $legacy.source AS SELECT id, at, v::text FROM $legacy.word;
+CREATE TABLE $legacy.source AS SELECT id, date_trunc('$unit', at) AS at, v::text FROM $legacy.word;
 ALTER TABLE $legacy.source ADD PRIMARY KEY (id);
 CREATE TABLE $legacy.words AS SELECT word, id, v FROM $legacy.word;
 ALTER TABLE $legacy.words ADD PRIMARY KEY (word)});
 
 	upsert($node, "$legacy goal", "'$legacy.source', '$legacy.goal', key => '{id}', page_size => 10");
 	is(run_upsert($node, "$legacy goal"), 'success 10 95', "$legacy: a foreign target");
-	note(value($node, "SELECT message FROM flow.task_run WHERE dag_id = '$legacy goal'"));
 	is(difference($node, "TABLE $legacy.source", "SELECT id, at, v FROM $legacy.goal"), '', 'gets all rows');
 	statements($legacy);
 	is(run_upsert($node, "$legacy goal"), 'success 10 0', 'and again');
