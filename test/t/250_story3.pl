@@ -42,7 +42,7 @@ max_wal_size = 4GB
 });
 my $remote = PostgreSQL::Test::Cluster->new('legacy');
 $remote->init;
-$remote->append_conf('postgresql.conf', "fsync = off\nmax_wal_size = 4GB\n");
+$remote->append_conf('postgresql.conf', "fsync = off\nmax_wal_size = 4GB\nlog_statement = none\n");
 $remote->start;
 my $mariadb = FlowpgMariadb->new('story', $is_real ? '--innodb-buffer-pool-size=2G' : ());
 $mariadb->sql('SET GLOBAL general_log = 0');
