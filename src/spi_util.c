@@ -118,6 +118,7 @@ static void pin_local(const char *name, const char *value);
 static Oid	read_extension_owner(void);
 static void forget_extension_owner(Datum arg, Oid relid);
 static Datum row_value(const FpRow *row, int column, bool *isnull);
+static bool is_lock_error(int sqlerrcode);
 
 
 /*
@@ -519,11 +520,12 @@ fp_spi_free_user_plans(void)
 bool
 fp_spi_try(void (*work) (void *arg), void *arg)
 {
-	return fp_spi_catch(work, arg, is_lock_error) == NULL;
+	return fp_spi_catch(work, arg, false /* is_undone */ ,
+						is_lock_error) == NULL;
 }
 
 ErrorData *
-fp_spi_catch(void (*work) (void *arg), void *arg,
+fp_spi_catch(void (*work) (void *arg), void *arg, bool is_undone,
 			 bool (*is_caught) (int sqlerrcode))
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -535,7 +537,10 @@ fp_spi_catch(void (*work) (void *arg), void *arg,
 	PG_TRY();
 	{
 		work(arg);
-		ReleaseCurrentSubTransaction();
+		if (is_undone)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -708,4 +713,10 @@ row_value(const FpRow *row, int column, bool *isnull)
 {
 	Assert(column >= 1 && column <= row->desc->natts);
 	return SPI_getbinval(row->tuple, row->desc, column, isnull);
+}
+
+static bool
+is_lock_error(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }

@@ -276,7 +276,8 @@ try_part(Parts *parts, int from, int n)
 {
 	parts->from = from;
 	parts->n = n;
-	return fp_spi_catch(write_part, parts, fp_upsert_bad_is_row_error);
+	return fp_spi_catch(write_part, parts, false /* is_undone */ ,
+						fp_upsert_bad_is_row_error);
 }
 
 static void
@@ -526,7 +527,8 @@ look_at_row(Parts *parts, const BadRow *bad, const char *what,
 
 	args.sql = fp_upsert_sql_rows(parts->page->exec->shape, lower != NULL,
 								  what);
-	error = fp_spi_catch(look, &args, fp_upsert_bad_is_row_error);
+	error = fp_spi_catch(look, &args, false /* is_undone */ ,
+						 fp_upsert_bad_is_row_error);
 	*has_failed = error != NULL;
 	return error != NULL ? NULL : args.text;
 }

@@ -8,7 +8,8 @@
  * source is read once, into a temporary table, and compared by key: what it
  * does not have is deleted, what is new or changed is written, and the rest is
  * left alone, which spares the WAL, the indexes and the triggers of a day that
- * is loaded again as it was.
+ * is loaded again as it was.  Where most rows of whole partitions differ, new
+ * partitions take their place instead (upsert_swap.c).
  *
  * Rows that do not match replace_where are another run's.  They are never
  * written, and none is made: a source with a row for one of them, or with a
@@ -24,6 +25,7 @@
 
 #include "upsert_read.h"
 #include "upsert_replace.h"
+#include "upsert_swap.h"
 
 static char *find_outside(FpUpsertExec *exec, FpUpsertShape *shape);
 static void keep_text(const FpRow *row, void *arg);
@@ -40,6 +42,12 @@ fp_upsert_replace(FpUpsertExec *exec, FpUpsertShape *shape)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	fp_upsert_read_all(exec, shape);
 	PopActiveSnapshot();
+
+	if (fp_upsert_swap(exec, shape, &written))
+	{
+		fp_upsert_read_end(exec);
+		return written;
+	}
 
 	outside = find_outside(exec, shape);
 	if (outside != NULL)

@@ -49,6 +49,8 @@
 #define CTE_CHANGED "flowpg_changed"
 #define CTE_ADDED "flowpg_added"
 
+static void append_placed(StringInfo buf, const FpUpsertShape *shape,
+						  const char *condition);
 static void append_names(StringInfo buf, const List *columns,
 						 const char *prefix, const char *suffix);
 static void append_range(StringInfo buf, const FpUpsertShape *shape,
@@ -401,6 +403,93 @@ fp_upsert_sql_replace_outside(const FpUpsertShape *shape)
 	append_key_match(&buf, shape, shape->target_alias, page);
 	appendStringInfoString(&buf, ") LIMIT 1");
 	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_compare(const FpUpsertShape *shape)
+{
+	FpUpsertColumn *first = linitial(shape->key);
+	StringInfoData buf;
+
+	/* a column of the source's key has no nulls */
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT pg_catalog.count(*),"
+					 " pg_catalog.count(p.%s), pg_catalog.count(*)"
+					 " FILTER (WHERE p.%s IS NOT NULL AND ",
+					 first->quoted, first->quoted);
+	if (shape->has_updated)
+		append_changed(&buf, shape, false /* is_excluded */ );
+	else
+		appendStringInfoString(&buf, "false");
+	appendStringInfo(&buf, "), (SELECT pg_catalog.count(*) FROM %s)"
+					 " FROM (SELECT * FROM %s AS %s WHERE %s) AS t"
+					 " LEFT JOIN %s AS p ON ",
+					 shape->source, shape->target, shape->target_alias,
+					 shape->replace_where, shape->source);
+	append_key_equal(&buf, shape);
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_unplaced(const FpUpsertShape *shape,
+							   const List *conditions)
+{
+	StringInfoData buf;
+	StringInfoData any;
+	ListCell   *lc;
+
+	initStringInfo(&any);
+	foreach(lc, conditions)
+		appendStringInfo(&any, "%s(%s)",
+						 foreach_current_index(lc) > 0 ? " OR " : "",
+						 (char *) lfirst(lc));
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "SELECT 1 FROM %s AS p WHERE ", shape->source);
+	append_placed(&buf, shape, any.data);
+	appendStringInfoString(&buf, " IS NOT TRUE LIMIT 1");
+	return buf.data;
+}
+
+char *
+fp_upsert_sql_replace_fill(const FpUpsertShape *shape, const char *table,
+						   const char *condition)
+{
+	List	   *columns = inserted_columns(shape);
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "INSERT INTO %s (", table);
+	append_names(&buf, columns, "", "");
+	appendStringInfoString(&buf, ") SELECT ");
+	append_names(&buf, columns, "p.", "");
+	appendStringInfo(&buf, " FROM %s AS p WHERE ", shape->source);
+	append_placed(&buf, shape, condition);
+	return buf.data;
+}
+
+/*
+ * A condition on the target's columns, for a row p of the source.  It names
+ * columns of the key only, for the columns by which a table is partitioned
+ * belong to each of its keys; in the subquery they are the nearest ones.
+ */
+static void
+append_placed(StringInfo buf, const FpUpsertShape *shape,
+			  const char *condition)
+{
+	ListCell   *lc;
+
+	appendStringInfo(buf, "(SELECT %s FROM (SELECT ", condition);
+	foreach(lc, shape->key)
+	{
+		FpUpsertColumn *column = lfirst(lc);
+
+		appendStringInfo(buf, "%sp.%s%s%s AS %s",
+						 foreach_current_index(lc) > 0 ? ", " : "",
+						 column->quoted, column->cast, column->collate,
+						 column->quoted);
+	}
+	appendStringInfoString(buf, ") AS c)");
 }
 
 static void

@@ -109,4 +109,19 @@ extern char *fp_upsert_sql_replace_part(const FpUpsertShape *shape,
 										FpUpsertStatement statement);
 extern char *fp_upsert_sql_replace_outside(const FpUpsertShape *shape);
 
+/*
+ * Mode replace with whole partitions, by the conditions on the target's
+ * columns that their rows fulfil: a SELECT of the target's rows that match
+ * replace_where, of those whose key the source has, of those that differ from
+ * it, and of the source's rows; a SELECT of a row where the source has one for
+ * none of the partitions (conditions: a List of char *); an INSERT of the
+ * source's rows for one of them into another table.
+ */
+extern char *fp_upsert_sql_replace_compare(const FpUpsertShape *shape);
+extern char *fp_upsert_sql_replace_unplaced(const FpUpsertShape *shape,
+											const List *conditions);
+extern char *fp_upsert_sql_replace_fill(const FpUpsertShape *shape,
+										const char *table,
+										const char *condition);
+
 #endif							/* FLOWPG_UPSERT_SQL_H */

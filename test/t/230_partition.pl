@@ -241,5 +241,178 @@ SELECT count(*) FROM flow_test_task('by_date', 'load', '2024-02-01');
 SELECT count(*) FROM by_date_20240201;
 ROLLBACK}) =~ s/\n.*?(\d+)\z/ $1/r =~ s/\A.* //rs, '5', 'tried in a session');
 
+# ------------------------------------------------------------------------
+# Mode replace: most of a partition is new, so a new partition takes its place
+
+# The OID of a table, which stays with changes in place and not with a swap.
+sub oid_of
+{
+	return value($node, "SELECT '$_[0]'::regclass::oid");
+}
+
+# A target with a partition for each of three days, a source with as many rows
+# of each, and a DAG that replaces a day; arguments of CREATE TABLE and more SQL.
+sub make_swapped
+{
+	my ($dag, %options) = @_;
+	my $type = $options{type} // 'date';
+	my $where = $options{where} // 'at = run.ds';
+	my $of = $options{of} // 'date(at) = run.ds';
+
+	$node->safe_psql('postgres', qq{
+CREATE TABLE ${dag}_source (at $type, id int, v text);
+INSERT INTO ${dag}_source SELECT '2024-01-01'::date + d, n, 'new ' || n FROM generate_series(0, 2) d, generate_series(1, 2000) n;
+CREATE TABLE $dag (at $type, id int, v text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+CREATE TABLE ${dag}_1 PARTITION OF $dag FOR VALUES FROM ('2024-01-01') TO ('2024-01-02');
+CREATE TABLE ${dag}_2 PARTITION OF $dag FOR VALUES FROM ('2024-01-02') TO ('2024-01-03');
+CREATE TABLE ${dag}_3 PARTITION OF $dag FOR VALUES FROM ('2024-01-03') TO ('2024-01-04');
+INSERT INTO $dag SELECT '2024-01-01'::date + d, n, 'old' FROM generate_series(0, 2) d, generate_series(1001, 3000) n;
+}) unless $options{is_made};
+	$node->safe_psql('postgres', $options{sql}) if $options{sql};
+	return define($node, sprintf q{
+SELECT flow_create_dag('%1$s', '@daily', '2024-01-01', is_paused => true, retries => 0);
+SELECT flow_add_upsert('%1$s', 'load', $$SELECT %4$s FROM %1$s_source WHERE %3$s$$, '%1$s', mode => 'replace', replace_where => '%2$s')},
+		$dag, $where, $of, $options{columns} // '*');
+}
+
+# Runs a day; "state rows_written", and whether the partition is another one.
+sub replaced
+{
+	my ($dag, $day, $partition) = @_;
+	my $before = oid_of($partition);
+	my $backfill = backfill($node, $dag, $day, $day, reprocess => "'completed'");
+	my $state = wait_for_backfill($node, $backfill);
+	my $done = value($node, "SELECT concat_ws(' ', r.state, rows_written, sqlstate, message)
+		FROM flow.task_run r JOIN flow.backfill_run b USING (run_id) WHERE backfill_id = $backfill");
+
+	return "$done " . (oid_of($partition) eq $before ? 'in place' : 'swapped');
+}
+
+# Of the second day: 1000 new, 1000 changed, 1000 deleted.
+sub swaps
+{
+	my ($dag, $name, %options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	make_swapped($dag, %options);
+	is(replaced($dag, '2024-01-02', "${dag}_2"), 'success 3000 swapped', "$name is swapped");
+	return is(difference($node, "SELECT * FROM ${dag}_source WHERE date(at) = '2024-01-02'",
+			"SELECT at, id, v FROM $dag WHERE date(at) = '2024-01-02'"), '', 'and as the source has it');
+}
+
+sub stays
+{
+	my ($dag, $name, %options) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+
+	make_swapped($dag, %options);
+	is(replaced($dag, '2024-01-02', "${dag}_2"), 'success 3000 in place', "$name is changed in place");
+	return is(difference($node, "SELECT * FROM ${dag}_source WHERE date(at) = '2024-01-02'",
+			"SELECT at, id, v FROM $dag WHERE date(at) = '2024-01-02'"), '', 'and as the source has it');
+}
+
+swaps('swap', 'a day of dates');
+shows($node, q{SELECT count(*) FILTER (WHERE v = 'old'), count(*) FROM swap WHERE at <> '2024-01-02'}, '4000|4000',
+	'other days are left alone');
+is(replaced('swap', '2024-01-02', 'swap_2'), 'success 0 in place', 'a second run writes nothing');
+$node->safe_psql('postgres', q{UPDATE swap_source SET v = 'again' WHERE id <= 1000});
+is(replaced('swap', '2024-01-02', 'swap_2'), 'success 1000 in place', 'half of it is changed in place');
+$node->safe_psql('postgres', q{UPDATE swap_source SET v = 'more' WHERE id <= 1001});
+is(replaced('swap', '2024-01-02', 'swap_2'), 'success 1001 swapped', 'more than half is swapped');
+$node->safe_psql('postgres', q{TRUNCATE swap_3});
+is(replaced('swap', '2024-01-03', 'swap_3'), 'success 2000 swapped', 'and so is an empty partition');
+$node->safe_psql('postgres', q{DELETE FROM swap_source WHERE at = '2024-01-03'});
+is(replaced('swap', '2024-01-03', 'swap_3'), 'success 2000 swapped', 'and one that becomes empty');
+$node->safe_psql('postgres', q{DELETE FROM swap_source WHERE at = '2024-01-01' AND id > 10; DELETE FROM swap WHERE at = '2024-01-01' AND id > 1010});
+is(replaced('swap', '2024-01-01', 'swap_1'), 'success 20 in place', 'a few rows are not');
+shows($node, q{SELECT relname FROM pg_class WHERE relname LIKE 'flowpg%' AND relkind = 'r'}, '', 'no table is left behind');
+
+# conditions that are seen to be whole partitions, and such that are not
+my $local = 'at >= run.local_start AND at < run.local_end';
+my $range = 'at >= run.data_interval_start AND at < run.data_interval_end';
+
+swaps('s_local', 'a range of timestamps', type => 'timestamp', where => $local);
+swaps('s_instant', 'a range of timestamptz', type => 'timestamptz', where => $range);
+swaps('s_between', 'a day as a range of dates', where => 'at BETWEEN run.ds AND run.ds');
+stays('i_cast', 'a cast of the column', type => 'timestamp', where => 'at::date = run.ds');
+stays('i_part', 'a part of a partition', where => 'at = run.ds AND id > 0');
+stays('i_mixed', 'a comparison across time zones', type => 'timestamp', where => $range);
+stays('i_query', 'a subquery', where => 'at = (SELECT run.ds)');
+$node->safe_psql('postgres', q{
+CREATE TABLE s_list_source AS SELECT date '2024-01-01' + d AS at, n AS id, 'v' AS v FROM generate_series(0, 2) d, generate_series(1, 2000) n;
+CREATE TABLE s_list (v text, gone int, id int, at date, PRIMARY KEY (at, id)) PARTITION BY LIST (at);
+ALTER TABLE s_list DROP gone;
+CREATE TABLE s_list_2 PARTITION OF s_list FOR VALUES IN ('2024-01-02');
+CREATE TABLE s_list_3 (id int NOT NULL, at date NOT NULL, v text);
+ALTER TABLE s_list ATTACH PARTITION s_list_3 FOR VALUES IN ('2024-01-03', '2024-01-04');
+CREATE TABLE s_list_rest PARTITION OF s_list DEFAULT;
+});
+make_swapped('s_list', is_made => 1);
+is(replaced('s_list', '2024-01-02', 's_list_2'), 'success 2000 swapped', 'a partition of one value is swapped');
+like(replaced('s_list', '2024-01-03', 's_list_3'), qr/^success 2000 in place/, 'a part of two values is not');
+make_swapped('s_list', is_made => 1, where => 'at IN (run.ds, run.ds + 1)', of => 'at IN (run.ds, run.ds + 1)');
+$node->safe_psql('postgres', q{UPDATE s_list_source SET v = 'w'});
+like(replaced('s_list', '2024-01-03', 's_list_3'), qr/^success 2000 swapped/, 'both are');
+make_swapped('s_list', is_made => 1, where => 'at IN (run.ds, run.ds + 1, run.ds + 2)', of => 'at BETWEEN run.ds AND run.ds + 2');
+$node->safe_psql('postgres', q{UPDATE s_list_source SET v = 'x'});
+my $other = oid_of('s_list_3');
+like(replaced('s_list', '2024-01-02', 's_list_2'), qr/^success 4000 swapped/, 'two partitions are');
+isnt(oid_of('s_list_3'), $other, 'each of them');
+is(difference($node, q{SELECT v, id, at FROM s_list_source WHERE at > '2024-01-01'}, 'TABLE s_list'), '', 'and as the source has them');
+$node->safe_psql('postgres', q{
+CREATE TABLE s_hash_source AS SELECT n AS id, 'v' AS v FROM generate_series(1, 4000) n;
+CREATE TABLE s_hash (id bigint PRIMARY KEY, v varchar(10)) PARTITION BY HASH (id);
+CREATE TABLE s_hash_1 PARTITION OF s_hash FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE s_hash_2 PARTITION OF s_hash FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+});
+make_swapped('s_hash', is_made => 1, where => 'true', of => 'true');
+$other = oid_of('s_hash_2');
+is(replaced('s_hash', '2024-01-02', 's_hash_1'), 'success 4000 swapped', 'all partitions, by hash, are swapped');
+isnt(oid_of('s_hash_2'), $other, 'each of them');
+is(difference($node, 'SELECT id, v::varchar FROM s_hash_source', 'TABLE s_hash'), '', 'and as the source has them');
+
+# what a swap would lose or show
+stays('i_trigger', 'a target with a trigger', sql => q{
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER nothing AFTER INSERT ON i_trigger EXECUTE FUNCTION nothing()});
+stays('i_row', 'a partition with a trigger', sql => q{
+CREATE TRIGGER nothing AFTER INSERT ON i_row_2 FOR EACH ROW EXECUTE FUNCTION nothing()});
+stays('i_foreign', 'a target with a foreign key', sql => q{
+CREATE TABLE ids (id int PRIMARY KEY); INSERT INTO ids SELECT generate_series(1, 3000);
+ALTER TABLE i_foreign ADD FOREIGN KEY (id) REFERENCES ids});
+stays('i_referenced', 'a target of a foreign key', sql => q{
+CREATE TABLE pointer (at date, id int, FOREIGN KEY (at, id) REFERENCES i_referenced)});
+stays('i_rls', 'a target with row security', sql => 'ALTER TABLE i_rls ENABLE ROW LEVEL SECURITY');
+stays('i_identity', 'a partition with another replica identity', sql => 'ALTER TABLE i_identity_2 REPLICA IDENTITY FULL');
+stays('i_view', 'a partition with a view', sql => 'CREATE VIEW i_view_view AS SELECT * FROM i_view_2');
+stays('i_type', 'a partition whose type is used', sql => 'CREATE TABLE i_type_user (r i_type_2)');
+stays('i_statistics', 'a partition with statistics', sql => 'CREATE STATISTICS i_statistics_s ON at, id FROM i_statistics_2');
+stays('i_column', 'a partition with rights on a column', sql => 'GRANT SELECT (v) ON i_column_2 TO app');
+stays('i_owner', 'a partition of another owner', sql => 'ALTER TABLE i_owner_2 OWNER TO app');
+stays('i_published', 'a published target', sql => 'SET client_min_messages = error; CREATE PUBLICATION p FOR TABLE i_published WITH (publish_via_partition_root)');
+$node->safe_psql('postgres', 'DROP PUBLICATION p');
+stays('i_default', 'a target with rows in a default partition', sql => q{
+CREATE TABLE i_default_rest PARTITION OF i_default DEFAULT; INSERT INTO i_default VALUES ('2025-01-01', 1, 'x')});
+stays('i_lacking', 'a target with a column that the source does not have', sql => 'ALTER TABLE i_lacking ADD more int DEFAULT 1');
+$node->safe_psql('postgres', q{
+CREATE TABLE i_sub_source AS SELECT date '2024-01-02' AS at, n AS id, 'v' AS v FROM generate_series(1, 2000) n;
+CREATE TABLE i_sub (at date, id int, v text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+CREATE TABLE i_sub_2 PARTITION OF i_sub FOR VALUES FROM ('2024-01-02') TO ('2024-01-03') PARTITION BY LIST (id);
+CREATE TABLE i_sub_2a PARTITION OF i_sub_2 DEFAULT;
+});
+make_swapped('i_sub', is_made => 1);
+is(replaced('i_sub', '2024-01-02', 'i_sub_2a'), 'success 2000 in place', 'a partition of partitions is changed in place');
+
+# errors are those of the other way
+make_swapped('e_outside', sql => q{UPDATE e_outside_source SET at = '2024-01-03' WHERE at = '2024-01-02' AND id = 5},
+	of => q{(at = run.ds OR id = 5)});
+like(replaced('e_outside', '2024-01-02', 'e_outside_2'), qr/^failed 0 44000 .*\(at, id\) = \(2024-01-0[13], 5\).* in place$/s,
+	'a row that does not match');
+make_swapped('e_check', sql => q{DELETE FROM e_check WHERE id = 1500; ALTER TABLE e_check ADD CONSTRAINT no CHECK (id <> 1500)});
+like(replaced('e_check', '2024-01-02', 'e_check_2'), qr/^failed 0 23514 new row for relation "e_check_2" violates check constraint "no".* in place$/s,
+	'a row that is refused names the partition');
+make_swapped('e_length', sql => q{ALTER TABLE e_length ALTER v TYPE varchar(7)});
+like(replaced('e_length', '2024-01-02', 'e_length_2'), qr/^failed 0 22001 .* in place$/s, 'a value that is too long is not cut');
+
 $node->stop;
 done_testing();
