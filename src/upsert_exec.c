@@ -73,20 +73,6 @@ static Settings merge_settings = {
 	{NULL, NULL}
 };
 
-static Settings hash_settings = {
-	{"enable_seqscan", "off"},
-	{"enable_bitmapscan", "off"},
-	{"enable_sort", "off"},
-	{"enable_incremental_sort", "off"},
-	{"enable_nestloop", "off"},
-	{"enable_hashjoin", "on"},
-	{"enable_mergejoin", "on"},
-	{"enable_indexscan", "on"},
-	{"enable_indexonlyscan", "on"},
-	{"jit", "off"},
-	{NULL, NULL}
-};
-
 static Settings lookup_settings = {
 	{"enable_seqscan", "off"},
 	{"enable_bitmapscan", "off"},
@@ -288,8 +274,6 @@ fp_upsert_exec_begin_settings(FpUpsertPlanning planning)
 			return begin_settings(read_settings);
 		case FP_UPSERT_PLAN_MERGE:
 			return begin_settings(merge_settings);
-		case FP_UPSERT_PLAN_HASH:
-			return begin_settings(hash_settings);
 		case FP_UPSERT_PLAN_LOOKUP:
 			return begin_settings(lookup_settings);
 		case FP_UPSERT_PLAN_FETCH:

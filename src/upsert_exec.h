@@ -23,8 +23,6 @@ typedef enum FpUpsertPlanning
 	FP_UPSERT_PLAN_READ,		/* read by an index of the page order only, and
 								 * do not sort */
 	FP_UPSERT_PLAN_MERGE,		/* join two ranges in index order */
-	FP_UPSERT_PLAN_HASH,		/* join two ranges that only one index each can
-								 * serve */
 	FP_UPSERT_PLAN_LOOKUP,		/* look each row up by index */
 	FP_UPSERT_PLAN_FETCH		/* join with rows that another server sends
 								 * once */

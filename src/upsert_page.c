@@ -89,10 +89,10 @@ find_fitting(FpUpsertPage *page)
  * less than to find by writing that there is nothing to write, unless it comes
  * from another server, which would have to send it twice.
  *
- * Its plain INSERT may meet a key that another transaction has just put
- * there.  That is rare, so it is not guarded by a subtransaction: the page's
- * transaction is given up, and the page is written again with ON CONFLICT,
- * or, where that cannot be, in the same way, which now sees the row.
+ * It may insert a key that another transaction has just put there.  That is
+ * rare, so it is not guarded by a subtransaction: the page's transaction is
+ * given up, and the page is written again with ON CONFLICT, or, where that
+ * cannot be, in the same way, which now sees the row.
  */
 uint64
 fp_upsert_page_write(FpUpsertPage *page, bool is_again)
@@ -213,7 +213,7 @@ write_planning(const FpUpsertExec *exec)
 		return FP_UPSERT_PLAN_FETCH;
 	if (!shape->is_key_order)
 		return FP_UPSERT_PLAN_LOOKUP;
-	return exec->norder == 1 ? FP_UPSERT_PLAN_HASH : FP_UPSERT_PLAN_MERGE;
+	return FP_UPSERT_PLAN_MERGE;
 }
 
 /*

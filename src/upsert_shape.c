@@ -27,6 +27,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_type.h"
@@ -82,6 +83,7 @@ static void set_operators(FpUpsertOperators *ops, const char *column,
 						  Oid type);
 static char *operator_sql(TypeCacheEntry *entry, StrategyNumber strategy);
 static bool are_operators_alike(const List *order);
+static bool is_all_here(Oid relid);
 static void require_right(const FpUpsertShape *shape, AttrNumber attnum,
 						  AclMode right, const char *right_name);
 static char *qualified_name(Oid relid);
@@ -121,6 +123,11 @@ fp_upsert_shape_make(const FpUpsertDef *def)
 	shape->is_row_compared = shape->source_relkind != RELKIND_FOREIGN_TABLE &&
 		are_operators_alike(shape->order);
 	shape->is_citus = fp_citus_is_distributed(shape->target_relid);
+	shape->is_merged = is_all_here(shape->target_relid);
+
+	/* two statements in one would read a range twice */
+	if (!shape->is_merged)
+		shape->is_key_order = false;
 
 	/*
 	 * Of the rows of one key the last in page order wins.  With `append` a
@@ -849,6 +856,22 @@ are_operators_alike(const List *order)
 			strcmp(ops->less_equal, first->less_equal) != 0 ||
 			strcmp(ops->greater_equal, first->greater_equal) != 0 ||
 			strcmp(ops->greater, first->greater) != 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Whether neither a table nor any of its partitions is on another server.
+ */
+static bool
+is_all_here(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_FOREIGN_TABLE)
 			return false;
 	}
 	return true;

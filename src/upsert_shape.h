@@ -86,6 +86,7 @@ typedef struct FpUpsertShape
 	char		target_relkind;
 	bool		has_identity_always;	/* among the columns inserted */
 	bool		is_citus;
+	bool		is_merged;		/* MERGE can write it: all of it is here */
 	bool		is_key_order;	/* the page order is the key, in the order of
 								 * the target's index: a page is a range of
 								 * the target, too */

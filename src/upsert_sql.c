@@ -16,7 +16,8 @@
  * page's into the target): one INSERT ... ON CONFLICT.  It locks rows that are
  * equal already, which the others do not touch.
  *
- * New and changed rows are written by one statement, hence under one snapshot:
+ * New and changed rows are written by one statement, MERGE or, where a target
+ * has partitions on other servers, two CTEs; hence under one snapshot:
  * with two, a key that another transaction inserts in between would be found
  * absent by the UPDATE and present by the INSERT, and be lost.  Of foreign
  * targets not all can return what they have written, nor take rows together if
@@ -45,7 +46,6 @@
  * SELECT.
  */
 #define CTE_PAGE "flowpg_page"
-#define CTE_OLD "flowpg_old"
 #define CTE_CHANGED "flowpg_changed"
 #define CTE_ADDED "flowpg_added"
 
@@ -85,10 +85,13 @@ static void append_look(StringInfo buf, const FpUpsertShape *shape,
 						const FpUpsertSqlKey *key);
 static void append_write(StringInfo buf, const FpUpsertShape *shape,
 						 const FpUpsertSqlKey *key);
+static void append_merge(StringInfo buf, const FpUpsertShape *shape,
+						 const FpUpsertSqlKey *key);
 static void append_update_and_insert(StringInfo buf,
 									 const FpUpsertShape *shape,
-									 const FpUpsertSqlKey *key,
-									 const char *separator);
+									 const FpUpsertSqlKey *key);
+static void append_updated(StringInfo buf, const FpUpsertShape *shape,
+						   const char *prefix);
 static void append_update(StringInfo buf, const FpUpsertShape *shape,
 						  const FpUpsertSqlKey *key);
 static void append_insert(StringInfo buf, const FpUpsertShape *shape,
@@ -157,7 +160,7 @@ fp_upsert_sql(const FpUpsertShape *shape, const FpUpsertSqlKey *key)
 			break;
 		case FP_UPSERT_SQL_INSERT:
 		case FP_UPSERT_SQL_UPDATE:
-			appendStringInfoString(&buf, "WITH page AS MATERIALIZED (");
+			appendStringInfoString(&buf, "WITH " CTE_PAGE " AS MATERIALIZED (");
 			append_page(&buf, shape, key);
 			appendStringInfoString(&buf, ") ");
 			if (key->statement == FP_UPSERT_SQL_INSERT)
@@ -185,7 +188,8 @@ bool
 fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 							FpUpsertStatement statement)
 {
-	return statement == FP_UPSERT_SQL_WRITE && shape->has_updated;
+	return statement == FP_UPSERT_SQL_WRITE && !shape->is_merged &&
+		shape->has_updated;
 }
 
 char *
@@ -362,7 +366,7 @@ fp_upsert_sql_replace_write(const FpUpsertShape *shape)
 	appendStringInfoString(&buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
 	append_names(&buf, shape->columns, "s.", "");
 	appendStringInfo(&buf, " FROM %s AS s)", shape->source);
-	append_update_and_insert(&buf, shape, &key, ", ");
+	append_update_and_insert(&buf, shape, &key);
 	return buf.data;
 }
 
@@ -858,7 +862,7 @@ append_target_keys(StringInfo buf, const FpUpsertShape *shape)
 
 		appendStringInfo(buf, " AND t.%s %s ANY (ARRAY(SELECT k.k FROM (SELECT ",
 						 column->quoted, column->target_ops.equal);
-		appendStringInfo(buf, "p.%s%s%s%s AS k FROM page AS p) AS k))",
+		appendStringInfo(buf, "p.%s%s%s%s AS k FROM " CTE_PAGE " AS p) AS k))",
 						 column->quoted, column->cast,
 						 column->target_type == VARCHAROID ?
 						 "::pg_catalog.text" : "", collate);
@@ -920,58 +924,74 @@ static void
 append_write(StringInfo buf, const FpUpsertShape *shape,
 			 const FpUpsertSqlKey *key)
 {
-	const char *separator = "WITH ";
-
 	if (is_page_collected(shape))
 	{
-		appendStringInfo(buf, "%s" CTE_PAGE " AS MATERIALIZED (", separator);
+		appendStringInfoString(buf, "WITH " CTE_PAGE " AS MATERIALIZED (");
 		append_page(buf, shape, key);
 		appendStringInfoChar(buf, ')');
-		separator = ", ";
 	}
 
-	/*
-	 * The keys that are there, read before the first row is inserted: an
-	 * index scan that goes on meanwhile would run into the new rows.  A page
-	 * order of one column is joined by hashing, which reads them first anyway.
-	 */
-	if (shape->is_key_order && list_length(shape->order) > 1)
-	{
-		appendStringInfo(buf, "%s" CTE_OLD " AS MATERIALIZED (SELECT ", separator);
-		append_names(buf, shape->key, "t.", "");
-		appendStringInfo(buf, " FROM %s AS t WHERE ", shape->target);
-		append_range(buf, shape, key, "t", true /* is_row_compared */ );
-		appendStringInfoString(buf, " ORDER BY ");
-		append_names(buf, shape->order, "t.", direction(shape, false));
-		appendStringInfoChar(buf, ')');
-		separator = ", ";
-	}
-
-	if (!shape->has_updated)
-	{
-		if (separator[0] == ',')
-			appendStringInfoChar(buf, ' ');
+	if (shape->is_merged)
+		append_merge(buf, shape, key);
+	else if (shape->has_updated)
+		append_update_and_insert(buf, shape, key);
+	else
 		append_insert(buf, shape, key);
-		return;
-	}
-	append_update_and_insert(buf, shape, key, separator);
 }
 
 /*
- * What follows the CTEs of a page: a SELECT of the number of rows written.
+ * One join, which reads each side once.  Where both are ranges, that of the
+ * target is read in the order of the page and ahead of it, so that it does not
+ * run into the rows that are inserted meanwhile.
+ */
+static void
+append_merge(StringInfo buf, const FpUpsertShape *shape,
+			 const FpUpsertSqlKey *key)
+{
+	appendStringInfo(buf, " MERGE INTO %s AS t USING ", shape->target);
+	if (is_page_collected(shape))
+		appendStringInfoString(buf, CTE_PAGE);
+	else
+	{
+		appendStringInfoChar(buf, '(');
+		append_page(buf, shape, key);
+		appendStringInfoChar(buf, ')');
+	}
+	appendStringInfoString(buf, " AS p ON ");
+	append_key_equal(buf, shape);
+	append_target_range(buf, shape, key);
+
+	if (shape->has_updated)
+	{
+		appendStringInfoString(buf, " WHEN MATCHED AND ");
+		append_changed(buf, shape, false /* is_excluded */ );
+		appendStringInfoString(buf, " THEN UPDATE SET ");
+		append_updated(buf, shape, "p.");
+	}
+	appendStringInfoString(buf, " WHEN NOT MATCHED THEN INSERT (");
+	append_names(buf, inserted_columns(shape), "", "");
+	appendStringInfo(buf, ")%s VALUES (",
+					 shape->has_identity_always ?
+					 " OVERRIDING SYSTEM VALUE" : "");
+	append_names(buf, inserted_columns(shape), "p.", "");
+	appendStringInfoChar(buf, ')');
+}
+
+/*
+ * What follows the CTE of a page: a SELECT of the number of rows written.
  */
 static void
 append_update_and_insert(StringInfo buf, const FpUpsertShape *shape,
-						 const FpUpsertSqlKey *key, const char *separator)
+						 const FpUpsertSqlKey *key)
 {
 	if (shape->has_updated)
 	{
-		appendStringInfo(buf, "%s" CTE_CHANGED " AS (", separator);
+		appendStringInfoString(buf, ", " CTE_CHANGED " AS (");
 		append_update(buf, shape, key);
 		appendStringInfoString(buf, " RETURNING 1)");
 	}
 	else
-		appendStringInfo(buf, "%s" CTE_CHANGED " AS (SELECT WHERE false)", separator);
+		appendStringInfoString(buf, ", " CTE_CHANGED " AS (SELECT WHERE false)");
 	appendStringInfoString(buf, ", " CTE_ADDED " AS (");
 	append_insert(buf, shape, key);
 	appendStringInfoString(buf, " RETURNING 1) SELECT"
@@ -984,32 +1004,34 @@ static void
 append_update(StringInfo buf, const FpUpsertShape *shape,
 			  const FpUpsertSqlKey *key)
 {
+	appendStringInfo(buf, "UPDATE %s AS t SET ", shape->target);
+	append_updated(buf, shape, "p.");
+	appendStringInfoString(buf, " FROM " CTE_PAGE " AS p WHERE ");
+	append_key_equal(buf, shape);
+	append_target_range(buf, shape, key);
+	appendStringInfoString(buf, " AND ");
+	append_changed(buf, shape, false /* is_excluded */ );
+}
+
+/*
+ * The columns that an update sets, to those of the page.
+ */
+static void
+append_updated(StringInfo buf, const FpUpsertShape *shape, const char *prefix)
+{
 	bool		is_first = true;
 	ListCell   *lc;
 
-	appendStringInfo(buf, "UPDATE %s AS t SET ", shape->target);
 	foreach(lc, shape->columns)
 	{
 		FpUpsertColumn *column = lfirst(lc);
 
 		if (!column->is_updated)
 			continue;
-		appendStringInfo(buf, "%s%s = p.%s", is_first ? "" : ", ",
-						 column->quoted, column->quoted);
+		appendStringInfo(buf, "%s%s = %s%s", is_first ? "" : ", ",
+						 column->quoted, prefix, column->quoted);
 		is_first = false;
 	}
-	if (is_page_collected(shape))
-		appendStringInfoString(buf, " FROM " CTE_PAGE " AS p WHERE ");
-	else
-	{
-		appendStringInfoString(buf, " FROM (");
-		append_page(buf, shape, key);
-		appendStringInfoString(buf, ") AS p WHERE ");
-	}
-	append_key_equal(buf, shape);
-	append_target_range(buf, shape, key);
-	appendStringInfoString(buf, " AND ");
-	append_changed(buf, shape, false /* is_excluded */ );
 }
 
 static void
@@ -1018,40 +1040,18 @@ append_insert(StringInfo buf, const FpUpsertShape *shape,
 {
 	append_insert_into(buf, shape);
 	append_names(buf, inserted_columns(shape), "p.", "");
-	if (is_page_collected(shape))
-		appendStringInfoString(buf, " FROM " CTE_PAGE " AS p");
-	else
-	{
-		appendStringInfoString(buf, " FROM (");
-		append_page(buf, shape, key);
-		appendStringInfoString(buf, ") AS p");
-	}
-	if (shape->is_key_order && list_length(shape->order) > 1)
-	{
-		/* counted, old is complete; ordered, it is merged without sorting p */
-		appendStringInfoString(buf,
-							   " WHERE (SELECT pg_catalog.count(*) FROM " CTE_OLD ")"
-							   " OPERATOR(pg_catalog.>=) 0"
-							   " AND NOT EXISTS (SELECT FROM"
-							   " (SELECT * FROM " CTE_OLD " AS t ORDER BY ");
-		append_names(buf, shape->order, "t.", direction(shape, false));
-		appendStringInfoString(buf, ") AS t WHERE ");
-		append_key_equal(buf, shape);
-	}
-	else
-	{
-		appendStringInfo(buf, " WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ",
-						 shape->target);
-		append_key_equal(buf, shape);
-		append_target_range(buf, shape, key);
-	}
+	appendStringInfo(buf,
+					 " FROM " CTE_PAGE " AS p WHERE NOT EXISTS (SELECT FROM %s AS t WHERE ",
+					 shape->target);
+	append_key_equal(buf, shape);
+	append_target_range(buf, shape, key);
 	appendStringInfoChar(buf, ')');
 }
 
 static void
 append_insert_into(StringInfo buf, const FpUpsertShape *shape)
 {
-	appendStringInfo(buf, "INSERT INTO %s AS t (", shape->target);
+	appendStringInfo(buf, " INSERT INTO %s AS t (", shape->target);
 	append_names(buf, inserted_columns(shape), "", "");
 	appendStringInfo(buf, ")%s SELECT ",
 					 shape->has_identity_always ?

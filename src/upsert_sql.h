@@ -57,7 +57,7 @@ extern char *fp_upsert_sql(const FpUpsertShape *shape,
 
 /*
  * True: the statement is a SELECT of one row with the number of rows written;
- * false: it is an INSERT.
+ * false: it is an INSERT or a MERGE.
  */
 extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 										FpUpsertStatement statement);
