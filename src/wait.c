@@ -18,7 +18,7 @@
 #include "wait.h"
 
 #define FIRST_PAUSE 1
-#define SLOW_PAUSE 100
+#define SLOW_PAUSE 16
 #define LONGEST_PAUSE 500
 
 void
@@ -53,7 +53,8 @@ fp_wait_again(FpWait *wait)
 		pause = Min(pause, (wait->deadline - now) / 1000 + 1);
 	}
 	fp_process_wait(pause);
-	wait->pause = Min(wait->pause * 3 / 2 + 1, LONGEST_PAUSE);
+	/* the end is to be seen late by a small part of the wait, not by a half */
+	wait->pause = Min(wait->pause + wait->pause / 16 + 1, LONGEST_PAUSE);
 	return true;
 }
 

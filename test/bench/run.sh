@@ -69,16 +69,20 @@ must_sql()
 # Results
 # ---------------------------------------------------------------------------
 
-# What was measured, where and how: each section has its own, for parts are
-# measured at different times.
-describe_environment()
+# Of the checkout that is built, which may change meanwhile; nothing where it
+# is not a checkout.
+find_revision()
 {
-	local revision
-
 	revision=$(git -C "$source_directory" rev-parse --short HEAD 2>/dev/null)
 	[ -z "$revision" ] ||
 		[ -z "$(git -C "$source_directory" status --porcelain -- src sql)" ] ||
 		revision+=" with changes"
+}
+
+# What was measured, where and how: each section has its own, for parts are
+# measured at different times.
+describe_environment()
+{
 	cat <<-END
 		| | |
 		| --- | --- |
@@ -172,6 +176,7 @@ done
 shared_buffers=2GB
 [ -z "$quick" ] || shared_buffers=512MB
 
+find_revision
 make_work_directory
 install_packages && build_flowpg "$source_directory" || exit 1
 server_settings >"$work/settings"
