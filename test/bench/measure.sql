@@ -1,6 +1,7 @@
 -- What the parts of test/bench keep their measurements in, and take them with.
 -- Run before each part.
 
+SET client_min_messages = warning;
 DROP SCHEMA IF EXISTS bench CASCADE;
 CREATE SCHEMA bench;
 CREATE EXTENSION IF NOT EXISTS flowpg;
