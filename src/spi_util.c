@@ -111,7 +111,6 @@ static MemoryContext context_before_transaction = NULL;
 
 static uint64 finish_statement(FpRowCallback callback, void *arg,
 							   MemoryContext caller_context, bool pushed);
-static bool is_lock_error(int sqlerrcode);
 static bool push_snapshot_if_none(void);
 static void prepare_statement(FpStatement *statement);
 static void pin_local(const char *name, const char *value);
@@ -556,12 +555,6 @@ fp_spi_catch(void (*work) (void *arg), void *arg, bool is_undone,
 	if (error != NULL && !is_caught(error->sqlerrcode))
 		ReThrowError(error);
 	return error;
-}
-
-static bool
-is_lock_error(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 }
 
 /*

@@ -131,7 +131,6 @@ extern void fp_spi_free_user_plans(void);
 extern bool fp_spi_try(void (*work) (void *arg), void *arg);
 
 /*
-/*
  * The same for errors that is_caught says yes to; returns the error, in the
  * current context, or NULL: the work is done.  With is_undone what it has done
  * is undone in any case, and the locks that it took are released.
