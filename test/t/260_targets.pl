@@ -488,7 +488,7 @@ my $form = 0;
 foreach my $source (
 	'SELECT * FROM numbers;', "SELECT * FROM numbers -- all of them", "SELECT * FROM numbers /* all */ ;  -- ; x",
 	'TABLE numbers', '(SELECT * FROM numbers)', 'SELECT * FROM numbers ORDER BY v DESC', 'SELECT * FROM numbers ORDER BY v LIMIT 1000',
-	'SELECT * FROM numbers FOR UPDATE', 'SELECT * FROM numbers FOR SHARE SKIP LOCKED',
+	'SELECT * FROM numbers FOR UPDATE', 'SELECT * FROM numbers FOR SHARE',
 	'WITH x AS (SELECT * FROM numbers) TABLE x', 'WITH RECURSIVE x AS (SELECT * FROM numbers) TABLE x',
 	'SELECT *, random() AS extra FROM numbers', 'SELECT DISTINCT * FROM numbers', 'SELECT * FROM numbers UNION ALL SELECT * FROM numbers WHERE false',
 	'SELECT * FROM numbers TABLESAMPLE system (100)', 'SELECT s.* FROM numbers s JOIN numbers t USING (id)', 'SELECT DISTINCT ON (id) * FROM numbers ORDER BY id, v',
