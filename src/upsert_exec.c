@@ -18,6 +18,7 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -40,6 +41,7 @@ typedef struct PreparedStatement
 typedef struct FirstRow
 {
 	int			ncolumns;
+	const Oid  *types;			/* what they are taken for */
 	Datum	   *values;			/* NULL: there was none */
 } FirstRow;
 
@@ -222,7 +224,7 @@ char **
 fp_upsert_exec_find(FpUpsertExec *self, const FpUpsertSqlKey *key,
 					char **lower, char **upper)
 {
-	FirstRow	row = {self->norder, NULL};
+	FirstRow	row = {self->norder, self->setup.types, NULL};
 	char	  **bound;
 
 	(void) fp_upsert_exec_run(self, key, lower, upper, FP_UPSERT_PLAN_READ,
@@ -406,7 +408,8 @@ set_bound(FpUpsertExec *self, ParamListInfo params, int first, char **bound)
 
 /*
  * Row callback; arg is a FirstRow.  Nulls in the page order are looked for
- * when a run begins; one that is found here has come since.
+ * when a run begins; one that is found here has come since, and so has another
+ * type, which a table may be given between two pages.
  */
 static void
 keep_first_row(const FpRow *row, void *arg)
@@ -429,6 +432,14 @@ keep_first_row(const FpRow *row, void *arg)
 							NameStr(attribute->attname)),
 					 errdetail("Pages are taken in the order of this column; a row without a place in it would be lost."),
 					 errhint("Page by columns that are never null.")));
+		if (getBaseType(attribute->atttypid) != first->types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("column \"%s\" of the source of an upsert has become %s, and was %s when the upsert began",
+							NameStr(attribute->attname),
+							format_type_be(attribute->atttypid),
+							format_type_be(first->types[i])),
+					 errhint("A retry goes on with the new type.")));
 		first->values[i] = datumCopy(value, attribute->attbyval,
 									 attribute->attlen);
 	}
