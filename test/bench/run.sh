@@ -92,6 +92,7 @@ describe_environment()
 		| kernel | $(uname -s -r -m) |
 		| PostgreSQL | $(sql <<<'SHOW server_version') |
 		| flowpg | $(sql <<<"SELECT extversion FROM pg_extension WHERE extname = 'flowpg'")${revision:+, revision $revision} |
+		| load average before | $load |
 		| settings | $(sql <<<"$changed_settings") |
 	END
 }
@@ -177,6 +178,7 @@ shared_buffers=2GB
 [ -z "$quick" ] || shared_buffers=512MB
 
 find_revision
+load=$(cut -d ' ' -f 1 /proc/loadavg)
 make_work_directory
 install_packages && build_flowpg "$source_directory" || exit 1
 server_settings >"$work/settings"
