@@ -5,7 +5,7 @@ rows=2000000 few_rows=200000 rounds=3
 page_size=10000
 if [ -n "$quick" ]
 then
-	rows=400000 few_rows=100000 rounds=2
+	rows=200000 few_rows=100000 rounds=2
 fi
 
 # ---------------------------------------------------------------------------
