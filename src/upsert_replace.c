@@ -21,12 +21,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "utils/snapmgr.h"
 
 #include "upsert_read.h"
 #include "upsert_replace.h"
 #include "upsert_swap.h"
 
+static int64 write_part(FpUpsertExec *exec, FpUpsertShape *shape,
+						FpUpsertStatement statement);
 static char *find_outside(FpUpsertExec *exec, FpUpsertShape *shape);
 static void keep_text(const FpRow *row, void *arg);
 static void keep_count(const FpRow *row, void *arg);
@@ -63,14 +66,9 @@ fp_upsert_replace(FpUpsertExec *exec, FpUpsertShape *shape)
 								  NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
 	if (shape->target_relkind == RELKIND_FOREIGN_TABLE)
 	{
-		FpUpsertStatement statement = FP_UPSERT_SQL_INSERT;
-
-		written = fp_upsert_exec_once(exec, fp_upsert_sql_replace_part(shape, statement),
-									  NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
-		statement = FP_UPSERT_SQL_UPDATE;
+		written = write_part(exec, shape, FP_UPSERT_SQL_INSERT);
 		if (shape->has_updated)
-			written += fp_upsert_exec_once(exec, fp_upsert_sql_replace_part(shape, statement),
-										   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
+			written += write_part(exec, shape, FP_UPSERT_SQL_UPDATE);
 	}
 	else
 		(void) fp_upsert_exec_once(exec, fp_upsert_sql_replace_write(shape),
@@ -89,6 +87,15 @@ fp_upsert_replace(FpUpsertExec *exec, FpUpsertShape *shape)
 
 	fp_upsert_read_end(exec);
 	return deleted + written;
+}
+
+static int64
+write_part(FpUpsertExec *exec, FpUpsertShape *shape,
+		   FpUpsertStatement statement)
+{
+	return fp_upsert_exec_once(exec,
+							   fp_upsert_sql_replace_part(shape, statement),
+							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
 }
 
 /*

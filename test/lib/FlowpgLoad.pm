@@ -306,7 +306,7 @@ sub wait_through_crashes
 		  if time - $since > $PostgreSQL::Test::Utils::timeout_default;
 		usleep(50_000);
 	}
-	return $node->poll_query_until('postgres', 'SELECT true');
+	return patiently { $node->poll_query_until('postgres', 'SELECT true') };
 }
 
 sub make_kill_once

@@ -339,6 +339,14 @@ ALTER TABLE $legacy.words ADD PRIMARY KEY (word)});
 	is(scalar(grep { /CONFLICT|DUPLICATE|REPLACE/ } @asked), 0, 'never by ON CONFLICT');
 	is(difference($node, "TABLE $legacy.source", "SELECT id, at, v FROM $legacy.goal"), '', 'and it is equal');
 
+	# mode replace, and a row that is tried in the session
+	$node->safe_psql('postgres', "UPDATE $legacy.source SET v = 'replaced' WHERE id = 16; DELETE FROM $legacy.source WHERE id = 17");
+	upsert($node, "$legacy replace", "'$legacy.source', '$legacy.goal', key => '{id}', mode => 'replace', replace_where => 'true'");
+	is(run_upsert($node, "$legacy replace"), 'success 1 2', 'mode replace');
+	is(difference($node, "TABLE $legacy.source", "SELECT id, at, v FROM $legacy.goal"), '', 'deletes and writes');
+	$node->safe_psql('postgres', "UPDATE $legacy.source SET v = 'tried' WHERE id = 18; SELECT flow_test_task('$legacy goal', 'load')");
+	is(difference($node, "TABLE $legacy.source", "SELECT id, at, v FROM $legacy.goal"), '', 'flow_test_task does the same');
+
 	upsert($node, "$legacy words", "'$legacy.words', '$legacy.word_goal', key => '{word}', page_size => 10");
 	is(run_upsert($node, "$legacy words"), 'success 10 95', 'with a key of text');
 	$node->safe_psql('postgres', "UPDATE $legacy.words SET v = 'changed' WHERE id % 3 = 0");
