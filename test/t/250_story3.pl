@@ -207,6 +207,7 @@ foreach my $table (@tables)
 
 # Once more, without writers
 note(sprintf 'again in %.1f s', run_day('03-03', 0));
+$node->safe_psql('postgres', q{ALTER DATABASE postgres SET work_mem = '512MB'});
 foreach my $table (@tables)
 {
 	my $legacy = qq{TABLE legacy."$table"};
