@@ -209,16 +209,17 @@ static const char rights_sql[] =
  * index that the other has not.
  */
 static const char renames_sql[] =
-"WITH x AS (SELECT i.indrelid, i.indexrelid, c.relname, i.indisunique, i.indisprimary,"
-"  substr(d.def, strpos(d.def, ' USING ')) AS def, row_number() OVER (PARTITION BY i.indrelid,"
-"   i.indisunique, i.indisprimary, substr(d.def, strpos(d.def, ' USING ')) ORDER BY i.indexrelid) AS n"
-" FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid, pg_get_indexdef(i.indexrelid) AS d(def)"
+"WITH x AS (SELECT i.indrelid, i.indexrelid, c.relname, d.def,"
+"  row_number() OVER (PARTITION BY i.indrelid, d.def ORDER BY i.indexrelid) AS n"
+" FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid,"
+" concat_ws(' ', replace(pg_get_indexdef(i.indexrelid),"
+"   format('INDEX %I ON %s ', c.relname, i.indrelid::regclass), ''), i.indisprimary) AS d(def)"
 " WHERE i.indrelid IN ($1, $2))"
 " SELECT array_agg(CASE WHEN o.relname IS NOT NULL AND n.relname IS NOT NULL THEN"
 "  format('ALTER INDEX %s RENAME TO %I', n.indexrelid::regclass, o.relname) END),"
 " bool_and(o.relname IS NOT NULL AND n.relname IS NOT NULL)"
 " FROM (SELECT * FROM x WHERE indrelid = $1) o FULL JOIN (SELECT * FROM x WHERE indrelid = $2) n"
-" USING (indisunique, indisprimary, def, n)";
+" USING (def, n)";
 
 static void look(void *arg);
 static bool is_target_fit(const FpUpsertShape *shape);

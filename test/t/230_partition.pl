@@ -414,5 +414,116 @@ like(replaced('e_check', '2024-01-02', 'e_check_2'), qr/^failed 0 23514 new row 
 make_swapped('e_length', sql => q{ALTER TABLE e_length ALTER v TYPE varchar(7)});
 like(replaced('e_length', '2024-01-02', 'e_length_2'), qr/^failed 0 22001 .* in place$/s, 'a value that is too long is not cut');
 
+# what a table is besides its rows
+$node->safe_psql('postgres', q{
+CREATE ROLE reader;
+CREATE FUNCTION twice(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 * 2';
+});
+mkdir $node->basedir . '/space';
+my $space = $node->basedir . '/space';
+$node->safe_psql('postgres', "CREATE TABLESPACE space LOCATION '$space'");
+make_swapped('kept', sql => q{
+ALTER TABLE kept ALTER v SET STORAGE EXTERNAL, ALTER v SET DEFAULT 'd', ADD CONSTRAINT positive CHECK (id > 0);
+ALTER TABLE kept ADD doubled int GENERATED ALWAYS AS (id * 2) STORED;
+CREATE INDEX kept_v ON kept (v);
+CREATE INDEX "odd USING name" ON kept_2 (twice(id)) WHERE v IS NOT NULL;
+CREATE INDEX kept_space ON kept_2 (id) WITH (fillfactor = 50) TABLESPACE space;
+ALTER TABLE kept_2 SET (fillfactor = 60, autovacuum_enabled = false, toast.autovacuum_enabled = false), SET TABLESPACE space;
+COMMENT ON TABLE kept_2 IS 'a comment''s text';
+COMMENT ON COLUMN kept_2.v IS 'of a column';
+GRANT SELECT ON kept_2 TO reader, PUBLIC;
+GRANT INSERT ON kept_2 TO reader WITH GRANT OPTION;
+REVOKE DELETE ON kept_2 FROM CURRENT_USER;
+ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO app;
+});
+# core marks a primary key that is attached NO INHERIT, which means nothing there
+my $all_of_it = sprintf $look =~ s/connoinherit/CASE WHEN contype <> 'p' THEN connoinherit END/r, 'kept_2', 'nothing';
+my $kept = q{SELECT concat_ws(' ', obj_description('kept_2'::regclass), col_description('kept_2'::regclass, 3),
+	(SELECT string_agg(x::text, ',' ORDER BY x::text) FROM pg_class c, aclexplode(c.relacl) x WHERE c.oid = 'kept_2'::regclass),
+	(SELECT string_agg(concat_ws(' ', c.relname, c.reltablespace, c.reloptions), ',' ORDER BY c.relname) FROM pg_class c
+		WHERE c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'kept_2'::regclass)),
+	(SELECT t.reloptions FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = 'kept_2'::regclass),
+	(SELECT string_agg(conname, ',' ORDER BY conname) FROM pg_constraint WHERE conrelid = 'kept_2'::regclass))};
+my @then = (value($node, $all_of_it) =~ s{table .*}{}r, value($node, $kept));
+is(replaced('kept', '2024-01-02', 'kept_2'), 'success 3000 swapped', 'a partition with all that it can have');
+my @now = (value($node, $all_of_it) =~ s{table .*}{}r, value($node, $kept));
+is($now[$_], $then[$_], ('columns, constraints and indexes', 'rights, comments, settings and names')[$_] . ' are kept')
+  foreach 0, 1;
+shows($node, q{SELECT c.relowner::regrole = current_user::regrole, spcname, c.reloptions, reltuples FROM pg_class c
+	JOIN pg_tablespace t ON t.oid = reltablespace WHERE c.oid = 'kept_2'::regclass},
+	't|space|{fillfactor=60,autovacuum_enabled=false}|2000', 'so is where it is, and it is analyzed');
+shows($node, q{SET enable_seqscan = off; SELECT count(*), sum(doubled - 2 * id) FROM kept WHERE at = '2024-01-02' AND v LIKE 'new%'},
+	'2000|0', 'its indexes and generated columns are filled');
+$node->safe_psql('postgres', 'ALTER DEFAULT PRIVILEGES REVOKE ALL ON TABLES FROM app');
+
+# ------------------------------------------------------------------------
+# Readers: not held up while it is loaded; one that stays has it done in place
+
+my $gate = close_gate($node, 7);
+make_swapped('gated', of => 'date(at) = run.ds AND ' . pass_gate(7) . ' IS NOT NULL');
+my $gated = oid_of('gated_2');
+my $old = $node->background_psql('postgres');
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM swap');
+my $running = backfill($node, 'gated', '2024-01-02', '2024-01-02');
+wait_for($node, q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, 'the gate');
+shows($node, q{SET lock_timeout = '1s'; SELECT count(*) FILTER (WHERE at = '2024-01-02'), count(*) FROM gated}, '2000|6000',
+	'readers of all partitions go on');
+shows($node, q{SET lock_timeout = '1s'; BEGIN; INSERT INTO gated VALUES ('2024-01-02', 9999, 'x'); ROLLBACK}, '', 'and writers');
+$gate->open;
+is(wait_for_backfill($node, $running), 'success', 'it goes on');
+isnt(oid_of('gated_2'), $gated, 'and is swapped');
+is($old->query_safe(q{SELECT count(*), min(v) FROM gated WHERE at = '2024-01-02'}), '2000|new 1',
+	'an older snapshot finds the new rows, not none');
+$old->query_safe('COMMIT; BEGIN; SELECT count(*) FROM gated');
+$node->safe_psql('postgres', q{UPDATE gated_source SET v = 'newer'});
+my $log = -s $node->logfile;
+is(replaced('gated', '2024-01-02', 'gated_2'), 'success 2000 in place', 'a transaction that has read it has it changed in place');
+ok($node->log_contains('partitions of target "gated" of an upsert are not swapped', $log), 'and the log says so');
+shows($node, q{SELECT count(*) FROM pg_class WHERE relname LIKE 'flowpg\_%' AND relkind = 'r'}, '0', 'nothing is left behind');
+$old->quit;
+
+# many days at once
+$node->safe_psql('postgres', q{
+CREATE TABLE many_source AS SELECT date '2024-01-01' + d AS at, n AS id, 'new' AS v FROM generate_series(0, 30) d, generate_series(1, 1500) n;
+CREATE TABLE many (at date, id int, v text, PRIMARY KEY (at, id)) PARTITION BY RANGE (at);
+});
+define($node, q{
+SELECT flow_create_dag('many', '@daily', '2024-01-01', is_paused => true, retries => 0);
+SELECT flow_add_upsert('many', 'load', 'SELECT * FROM many_source WHERE at = run.ds', 'many', mode => 'replace',
+	replace_where => 'at = run.ds', create_partition => true)});
+is(wait_for_backfill($node, backfill($node, 'many', '2024-01-01', '2024-01-31')), 'success', 'many days, each with a partition of its own');
+shows($node, q{SELECT count(*), count(DISTINCT tableoid) FROM many}, '46500|31', 'are all there');
+
+# ------------------------------------------------------------------------
+# Killed, or failing: as if it had not begun
+
+make_swapped('failing', of => q{date(at) = run.ds AND 1 / (id - 1999) IS NOT NULL});
+like(replaced('failing', '2024-01-02', 'failing_2'), qr/^failed 0 22012 .* in place$/s, 'a source that fails in the middle');
+shows($node, q{SELECT count(*) FILTER (WHERE v = 'old'), count(*) FROM failing}, '6000|6000', 'changes nothing');
+
+make_kill_once($node);
+make_swapped('killed', of => q{date(at) = run.ds}, sql => q{
+CREATE FUNCTION kill_at(key text, id int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM kill_once(key); RETURN true; END';
+CREATE FUNCTION kill_at_drop() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+	IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_name = 'killed_2') THEN
+		PERFORM kill_once('drop');
+	END IF;
+END $$;
+CREATE EVENT TRIGGER kill_at_drop ON sql_drop EXECUTE FUNCTION kill_at_drop();
+ALTER TABLE killed ADD CHECK (id <> 1500 OR v = 'old' OR kill_at('check', id));
+CREATE INDEX ON killed_2 ((id = 1500 AND v <> 'old' AND kill_at('index', id)));
+});
+$gated = oid_of('killed_2');
+my $killed = backfill($node, 'killed', '2024-01-02', '2024-01-02');
+wait_through_crashes($node, 3);
+patiently { wait_for_backfill($node, $killed) };
+shows($node, "SELECT state FROM flow.backfill WHERE backfill_id = $killed", 'success', 'killed three times, it is done');
+isnt(oid_of('killed_2'), $gated, 'and swapped');
+is(difference($node, q{SELECT * FROM killed_source WHERE at = '2024-01-02'}, q{SELECT * FROM killed WHERE at = '2024-01-02'}),
+	'', 'as the source has it');
+shows($node, q{SELECT count(*) FROM pg_class WHERE relname LIKE 'flowpg\_%' AND relkind = 'r' AND relpersistence <> 't'}, '0',
+	'no table is left behind');
+
 $node->stop;
 done_testing();
