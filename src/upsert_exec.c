@@ -129,6 +129,7 @@ static uint64 execute(FpUpsertExec *self, FpPlan *plan, const char *sql,
 static char *without_statement(const char *context, const char *sql);
 static void set_bound(FpUpsertExec *self, ParamListInfo params, int first,
 					  char **bound);
+static Oid	bound_type(Oid type);
 static void keep_first_row(const FpRow *row, void *arg);
 static int	begin_settings(const char *const (*settings)[2]);
 static void set_options(const char *const (*settings)[2]);
@@ -146,11 +147,7 @@ fp_upsert_exec_init(FpUpsertExec *self, const FpUpsertShape *shape,
 	{
 		int			i = foreach_current_index(lc);
 
-		types[i] = ((FpUpsertColumn *) lfirst(lc))->source_type;
-
-		/* compared as text anyway; mysql_fdw would not send a cast */
-		if (types[i] == VARCHAROID)
-			types[i] = TEXTOID;
+		types[i] = bound_type(((FpUpsertColumn *) lfirst(lc))->source_type);
 		types[norder + i] = types[i];
 	}
 
@@ -407,6 +404,17 @@ set_bound(FpUpsertExec *self, ParamListInfo params, int first, char **bound)
 }
 
 /*
+ * The type that a column of the source has as a parameter.  What is compared
+ * as text anyway is text, for mysql_fdw would not send a cast.
+ */
+static Oid
+bound_type(Oid type)
+{
+	type = getBaseType(type);
+	return type == VARCHAROID ? TEXTOID : type;
+}
+
+/*
  * Row callback; arg is a FirstRow.  Nulls in the page order are looked for
  * when a run begins; one that is found here has come since, and so has another
  * type, which a table may be given between two pages.
@@ -432,7 +440,7 @@ keep_first_row(const FpRow *row, void *arg)
 							NameStr(attribute->attname)),
 					 errdetail("Pages are taken in the order of this column; a row without a place in it would be lost."),
 					 errhint("Page by columns that are never null.")));
-		if (getBaseType(attribute->atttypid) != first->types[i])
+		if (bound_type(attribute->atttypid) != first->types[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_DATATYPE_MISMATCH),
 					 errmsg("column \"%s\" of the source of an upsert has become %s, and was %s when the upsert began",
