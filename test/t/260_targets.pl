@@ -797,6 +797,73 @@ later('reader', q{'thirty', 'reader_copy', page_size => 10}, sub {
 $definitions .= 'RESET ROLE;';
 run_all();
 
+# ------------------------------------------------------------------------
+# A tablespace, and rows of hundreds of kilobytes: the memory of the worker
+# does not grow with what a page holds
+
+my $space = $node->basedir . '/space';
+mkdir $space;
+$node->safe_psql('postgres', "CREATE TABLESPACE space LOCATION '$space'");
+$node->safe_psql('postgres', q{
+CREATE TABLE large (id int PRIMARY KEY, place int NOT NULL, t text, b bytea);
+ALTER TABLE large ALTER t SET STORAGE EXTERNAL, ALTER b SET STORAGE EXTERNAL;
+INSERT INTO large SELECT n, -n, repeat(md5(n::text), 9600), convert_to(repeat(md5(n::text), 9600), 'UTF8') FROM generate_series(1, 300) n;
+CREATE TABLE large_copy (LIKE large INCLUDING ALL) TABLESPACE space;
+CREATE TABLE memory (target text, kb int);
+CREATE FUNCTION note_memory() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO memory SELECT TG_ARGV[0], m[1]::int FROM regexp_match(pg_read_file('/proc/self/status', 0, 10000, true), 'RssAnon:\s+(\d+)') m WHERE m IS NOT NULL;
+	RETURN NEW;
+END $$;
+CREATE TRIGGER note_memory BEFORE INSERT OR UPDATE ON large_copy FOR EACH ROW EXECUTE FUNCTION note_memory('large');
+});
+later('large', q{'large', 'large_copy'}, brings('success 1 300', 'SELECT id, md5(t), md5(b) FROM large', 'SELECT id, md5(t), md5(b) FROM large_copy', table => 'large_copy'));
+run_all();
+run_all();
+$node->safe_psql('postgres', q{UPDATE large SET t = t || 'x', b = b || '\x00' WHERE id % 3 = 0});
+later('large changed', q{'SELECT * FROM large WHERE id > 0', 'large_copy', page_by => '{place}'}, brings('success 1 100', 'SELECT id, md5(t), md5(b) FROM large', 'SELECT id, md5(t), md5(b) FROM large_copy', table => 'large_copy'));
+run_all();
+run_all();
+cmp_ok(ask('SELECT coalesce(max(kb), 0) FROM memory;'), '<', 60000, 'a page of 180 MB needs little memory');
+
+# ------------------------------------------------------------------------
+# Databases of all encodings, with such characters in names, keys and values
+
+foreach my $case (
+	[ 'UTF8', 'täbelle 표', 'schlüssel 열', 'ä', '한', '語', 'é' ], [ 'LATIN1', 'täbelle', 'schlüssel', 'ä', 'ÿ', 'é', 'Ü' ],
+	[ 'EUC_KR', '표 하나', '열', '가', '힝', '한국', '나' ], [ 'EUC_JP', '表', '列', '日', '本', '語', 'ア' ], [ 'SQL_ASCII', 'täbelle 표', 'schlüssel 열', 'ä', '한', '語', 'é' ])
+{
+	my ($encoding, $table, $key, @keys) = @$case;
+	my $db = lc $encoding;
+	local $ENV{PGCLIENTENCODING} = $encoding eq 'SQL_ASCII' ? 'SQL_ASCII' : 'UTF8';
+
+	$node->safe_psql('postgres', "CREATE DATABASE $db ENCODING '$encoding' LOCALE 'C' TEMPLATE template0");
+	$node->safe_psql($db, 'CREATE EXTENSION flowpg');
+	wait_for_scheduler($node, db => $db);
+	my $values = join ', ', map { "('$keys[$_]', '" . ($keys[$_] x 20) . "')" } 0 .. $#keys;
+	define($node, qq{
+CREATE TABLE "$table" ("$key" text PRIMARY KEY, "v%1 '$keys[0]' ""\\" text);
+INSERT INTO "$table" VALUES $values;
+CREATE TABLE "$table ""2""" (LIKE "$table" INCLUDING ALL);
+INSERT INTO "$table ""2""" VALUES ('$keys[1]', 'old'), ('missing', 'old');
+CREATE TABLE "$table 3" (LIKE "$table" INCLUDING ALL);
+ALTER TABLE "$table 3" ADD CONSTRAINT "no $keys[3]" CHECK ("$key" <> (SELECT '$keys[3]' || '')) NOT VALID;
+} =~ s/\(SELECT '(.*?)' \|\| ''\)/'$1'/r . qq{;
+SELECT flow_create_dag('$table', retries => 0); SELECT flow_add_upsert('$table', '$key', '"$table"', '"$table ""2"""', delete_missing => true, page_size => 1);
+SELECT flow_create_dag('$table once', retries => 0); SELECT flow_add_upsert('$table once', '$key', 'SELECT "$key", max("v%1 ''$keys[0]'' ""\\") AS "v%1 ''$keys[0]'' ""\\" FROM "$table" GROUP BY "$key" || \$\$\$\$, "$key"', '"$table 3"', page_size => 1);
+}, db => $db);
+	my @runs = map { trigger($node, $_, db => $db) } ($table, "$table once");
+	wait_for_run($node, $_, db => $db) foreach @runs;
+	shows($node, "SELECT concat_ws(' ', state, pages, rows_written) FROM flow.task_run WHERE run_id = $runs[0]", 'success 9 5', "$encoding: pages", db => $db);
+	shows($node, qq{(TABLE "$table" EXCEPT TABLE "$table ""2""") UNION ALL (TABLE "$table ""2""" EXCEPT TABLE "$table")}, '', "$encoding: equal", db => $db);
+	like(value($node, "SELECT sqlstate || ' ' || message FROM flow.task_run WHERE run_id = $runs[1]", db => $db),
+		qr/^23514 .*"no \Q$keys[3]\E".*\($keys[3], .*page \d of upsert into .*: \($key\) .*to \($keys[3]\)/s, "$encoding: an error names the row and the page");
+	$node->safe_psql($db, qq{ALTER TABLE "$table 3" DROP CONSTRAINT "no $keys[3]"});
+	my $run = trigger($node, "$table once", db => $db);
+	is(wait_for_run($node, $run, db => $db), 'success', "$encoding: put right, it succeeds");
+	shows($node, qq{(TABLE "$table" EXCEPT TABLE "$table 3") UNION ALL (TABLE "$table 3" EXCEPT TABLE "$table")}, '', "$encoding: equal", db => $db);
+}
+
 $session->quit;
 $node->stop;
 done_testing();
