@@ -425,10 +425,6 @@ CREATE TABLE two_levels_1_2 PARTITION OF two_levels_1 DEFAULT;
 CREATE TABLE two_levels_2 PARTITION OF two_levels FOR VALUES FROM ('2024-01-05') TO (MAXVALUE) PARTITION BY HASH (id);
 CREATE TABLE two_levels_2_1 PARTITION OF two_levels_2 FOR VALUES WITH (MODULUS 1, REMAINDER 0);
 
--- a row moves on to another partition where a column that is not of the key is the partition's
-CREATE TABLE moving (id int, day date, region text, v int) PARTITION BY LIST (region);
-CREATE TABLE moving_1 PARTITION OF moving FOR VALUES IN ('r0', 'r1');
-CREATE TABLE moving_2 PARTITION OF moving DEFAULT;
 CREATE TABLE itself (LIKE numbers INCLUDING ALL);
 INSERT INTO itself TABLE numbers;
 CREATE TABLE grown (LIKE numbers INCLUDING ALL);
@@ -749,7 +745,6 @@ GRANT SELECT ON thirty TO careful;
 ALTER ROLE careful SET default_transaction_isolation = 'serializable';
 ALTER ROLE careful SET lock_timeout = '10ms';
 CREATE TABLE careful_copy (LIKE thirty INCLUDING ALL);
-CREATE TABLE careful_log (id int);
 ALTER TABLE careful_copy OWNER TO careful;
 });
 foreach my $n (1 .. 6)
