@@ -37,6 +37,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
@@ -114,7 +115,10 @@ typedef struct UpsertRun
 #define WAIT_MS 1000
 
 /* a page that fails is tried so often, at most */
-#define MAX_TRIES 5
+#define MAX_TRIES 8
+
+/* after a conflict with another transaction, at random up to so long */
+#define CONFLICT_WAIT_MS 50
 
 static void begin_run(UpsertRun *self, const FpRunContext *run,
 					  const FpUpsertStart *start, FpUpsertPageDone page_done,
@@ -139,6 +143,7 @@ static FpUpsertClaimed run_shared_page(UpsertRun *self);
 static void begin_page(UpsertRun *self);
 static void write_page(UpsertRun *self, bool is_last);
 static bool find_way(const UpsertRun *self, int sqlerrcode, PageWay *way);
+static bool is_conflict(int sqlerrcode);
 static ErrorData *try_page(UpsertRun *self, PageWay *way, bool is_last);
 static void end_page(UpsertRun *self, FpPageRecord *page, bool is_last);
 static void record(UpsertRun *self, const FpPageRecord *page, bool is_last);
@@ -659,8 +664,12 @@ write_page(UpsertRun *self, bool is_last)
 	PageWay		way = PAGE_PLAINLY;
 	ErrorData  *error = try_page(self, &way, is_last);
 
-	for (int n = 0; error != NULL && n < MAX_TRIES; n++)
+	for (int n = 1; error != NULL && n < MAX_TRIES; n++)
 	{
+		/* or the two that have met would meet again */
+		if (is_conflict(error->sqlerrcode))
+			fp_process_wait((long) (pg_prng_double(&pg_global_prng_state) *
+									n * CONFLICT_WAIT_MS) + 1);
 		begin_page(self);
 		error = try_page(self, &way, is_last);
 	}
@@ -674,9 +683,8 @@ write_page(UpsertRun *self, bool is_last)
 static bool
 find_way(const UpsertRun *self, int sqlerrcode, PageWay *way)
 {
-	/* a deadlock with another page of ours */
-	if (sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
-		return self->is_shared;
+	if (is_conflict(sqlerrcode))
+		return true;
 	if (*way == PAGE_PLAINLY && sqlerrcode == ERRCODE_UNIQUE_VIOLATION)
 		*way = PAGE_AGAIN;
 	else if (*way != PAGE_IN_PARTS &&
@@ -686,6 +694,16 @@ find_way(const UpsertRun *self, int sqlerrcode, PageWay *way)
 	else
 		return false;
 	return true;
+}
+
+/*
+ * Another transaction was first; it need not be there the next time.
+ */
+static bool
+is_conflict(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 /*
