@@ -218,7 +218,7 @@ sub server_sql
 	return qq{
 CREATE EXTENSION IF NOT EXISTS mysql_fdw;
 CREATE SERVER $server FOREIGN DATA WRAPPER mysql_fdw
-	OPTIONS (host '127.0.0.1', port '$self->{port}', character_set 'utf8mb4', fetch_size '10000');
+	OPTIONS (host '127.0.0.1', port '$self->{port}', character_set 'utf8mb4', fetch_size '1000');
 CREATE USER MAPPING FOR PUBLIC SERVER $server OPTIONS (username 'etl', password 'etl');
 };
 }

@@ -22,7 +22,7 @@ my $lacks_mariadb = FlowpgMariadb::missing();
 plan skip_all => $lacks_mariadb if $lacks_mariadb;
 
 my $rows = $ENV{FLOWPG_STORY_ROWS} // 10_000;
-my $is_real = $rows >= 400_000;
+my $is_real = $rows >= 100_000;
 my $page_size = $is_real ? 10_000 : 1_000;
 my $memory_limit_kb = 16 * 1024;
 
@@ -155,19 +155,20 @@ sub write_to_legacy
 }
 
 # From here on all levels run.  The memory of workers, by pid.
-my (%memory, %pages_at);
+my (%memory, %memory_of_task);
 
 sub sample
 {
 	foreach my $line (split /\n/, value($node, q{
-		SELECT worker_pid, pages, task_id || run_id FROM flow.running WHERE worker_pid IS NOT NULL}))
+		SELECT worker_pid, pages, dag_id FROM flow.running WHERE worker_pid IS NOT NULL}))
 	{
-		my ($pid, $pages, $task) = split /\|/, $line;
+		my ($pid, $pages, $dag) = split /\|/, $line;
 
 		# the first pages bring what a worker keeps, such as catalogs
 		next unless ($pages // 0) >= 3;
 		my $kb = resident_kb($pid) or next;
 		push @{ $memory{$pid} }, $kb;
+		push @{ $memory_of_task{"$pid $dag"} }, $kb;
 	}
 	return;
 }
@@ -221,6 +222,10 @@ foreach my $table (@tables)
 SKIP:
 {
 	skip 'memory is not to be seen here', 1 unless %memory;
+	foreach my $task (sort keys %memory_of_task)
+	{
+		note("$task: " . join(' .. ', (sort { $a <=> $b } @{ $memory_of_task{$task} })[ 0, -1 ]) . ' kB');
+	}
 	foreach my $pid (sort keys %memory)
 	{
 		my ($least, $most) = (sort { $a <=> $b } @{ $memory{$pid} })[ 0, -1 ];
