@@ -503,11 +503,11 @@ shows($node, q{SELECT count(*) FILTER (WHERE v = 'old'), count(*) FROM failing},
 
 make_kill_once($node);
 make_swapped('killed', of => q{date(at) = run.ds}, sql => q{
-CREATE FUNCTION kill_at(key text, id int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM kill_once(key); RETURN true; END';
+CREATE FUNCTION kill_at(key text, id int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM public.kill_once(key); RETURN true; END';
 CREATE FUNCTION kill_at_drop() RETURNS event_trigger LANGUAGE plpgsql AS $$
 BEGIN
 	IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_name = 'killed_2') THEN
-		PERFORM kill_once('drop');
+		PERFORM public.kill_once('drop');
 	END IF;
 END $$;
 CREATE EVENT TRIGGER kill_at_drop ON sql_drop EXECUTE FUNCTION kill_at_drop();
