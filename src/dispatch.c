@@ -449,6 +449,7 @@ assign(FpModel *model, FpTask *task, FpAttempts *attempts)
 	FpTaskRunBatch *batch = attempts->pokes;
 
 	task->state = FP_TASK_RUN_RUNNING;
+	task->is_woken = false;
 	if (!task->is_rescheduled)
 	{
 		task->try_number++;

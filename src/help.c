@@ -39,6 +39,7 @@ static uint64 my_token(void);
 static FpWorkerSlot *find_leader(int lane);
 static FpWorkerSlot *find_worker_at(uint64 token);
 static bool are_tasks_waiting(Oid database);
+static bool has_attempts(int lane);
 static int	cancel_helpers(uint64 token);
 
 
@@ -46,6 +47,7 @@ void
 fp_help_init(FpWorkerSlot *slot)
 {
 	my_slot = slot;
+	slot->can_be_helped = false;
 	slot->helpers_wanted = 0;
 	slot->helps = 0;
 }
@@ -54,6 +56,7 @@ void
 fp_help_ask(int n)
 {
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	my_slot->can_be_helped = true;
 	my_slot->helpers_wanted = n;
 	LWLockRelease(fp_shared->lock);
 	fp_shmem_wake_scheduler(MyDatabaseId);
@@ -63,6 +66,7 @@ void
 fp_help_end(void)
 {
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	my_slot->can_be_helped = false;
 	my_slot->helpers_wanted = 0;
 	LWLockRelease(fp_shared->lock);
 }
@@ -128,7 +132,8 @@ bool
 fp_help_take(FpAssignment *assignment, FpWorkerSlot **leader)
 {
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	*leader = my_slot->must_stop ? NULL : find_leader(my_slot->lane);
+	*leader = my_slot->must_stop || has_attempts(my_slot->lane) ? NULL :
+		find_leader(my_slot->lane);
 	if (*leader != NULL)
 	{
 		(*leader)->helpers_wanted--;
@@ -157,12 +162,13 @@ fp_help_must_leave(void)
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	result = my_slot->must_stop || must_retire ||
+		has_attempts(my_slot->lane) ||
 		are_tasks_waiting(my_slot->database);
 	if (result)
 	{
 		FpWorkerSlot *leader = find_worker_at(my_slot->helps);
 
-		if (leader != NULL)
+		if (leader != NULL && leader->can_be_helped)
 			leader->helpers_wanted++;
 	}
 	LWLockRelease(fp_shared->lock);
@@ -247,6 +253,12 @@ are_tasks_waiting(Oid database)
 	FpDatabaseSlot *slot = fp_shmem_database(database, false);
 
 	return slot != NULL && slot->waiting_tasks > 0;
+}
+
+static bool
+has_attempts(int lane)
+{
+	return fp_shared->lanes[lane].head != fp_shared->lanes[lane].tail;
 }
 
 /*

@@ -80,6 +80,8 @@ typedef struct FpTask
 	bool		has_row;		/* flow.task_run has a row for it */
 	bool		waits_for_worker;	/* of its role; else of another limit */
 	bool		is_rescheduled; /* the same attempt goes on */
+	bool		is_woken;		/* a run that it waits for has ended while it
+								 * was at a worker */
 	bool		must_clear;		/* its attempt is being cancelled so that it
 								 * can run anew */
 	bool		waits_for_past; /* past_node is in FpDag.waiting_for_past */

@@ -546,7 +546,10 @@ fp_run_life_end_overdue(FpModel *model, TimestampTz now)
 
 /* ---- tasks that trigger runs ---- */
 
-/* A task that waits for a run that it has triggered looks at it now. */
+/*
+ * A task that waits for a run that it has triggered looks at it now, or again
+ * at once, where it is just looking and may have seen it unfinished.
+ */
 static void
 wake_parent(FpModel *model, int64 parent_run_id)
 {
@@ -558,8 +561,10 @@ wake_parent(FpModel *model, int64 parent_run_id)
 	{
 		FpTask	   *task = &parent->tasks[i];
 
-		if (parent->version->tasks[i].operator == FP_OPERATOR_TRIGGER &&
-			task->state == FP_TASK_RUN_UP_FOR_RESCHEDULE)
+		if (parent->version->tasks[i].operator != FP_OPERATOR_TRIGGER)
+			continue;
+		task->is_woken = true;
+		if (task->state == FP_TASK_RUN_UP_FOR_RESCHEDULE)
 		{
 			fp_model_take_task(model, task);
 			fp_model_make_ready(model, task);

@@ -105,7 +105,7 @@ fp_scheduler_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if ((fp_enabled || model != NULL) && may_run())
+		if (fp_enabled || model != NULL)
 		{
 			timeout = run_protected_cycle(&model);
 			timeout = Min(timeout, MAX_SLEEP_MS);
@@ -214,8 +214,6 @@ may_run(void)
 	is_worker_node = fp_citus_is_worker_node();
 	fp_spi_commit_transaction();
 	has_looked = true;
-	if (is_worker_node)
-		set_problem("this database is a worker node of Citus: DAGs run on the coordinator");
 	return !is_worker_node;
 }
 
@@ -287,14 +285,29 @@ run_protected_cycle(FpModel **model)
 	MemoryContextSwitchTo(cycle_context);
 	PG_TRY();
 	{
-		if (current == NULL)
+		if (!may_run())
 		{
-			current = fp_model_new();
-			fp_cycle_load(current);
+			if (current != NULL)
+			{
+				fp_model_free(current);
+				fp_dispatch_reset();
+			}
+			current = NULL;
+			timeout = MAX_SLEEP_MS;
+			pg_atomic_write_u32(&slot->has_requests, 0);
+			set_problem("this database is a worker node of Citus: DAGs run on the coordinator");
 		}
-		timeout = fp_cycle_run(current, slot);
-		set_problem(current->problem[0] != '\0' ? current->problem
-					: current->shortage);
+		else
+		{
+			if (current == NULL)
+			{
+				current = fp_model_new();
+				fp_cycle_load(current);
+			}
+			timeout = fp_cycle_run(current, slot);
+			set_problem(current->problem[0] != '\0' ? current->problem
+						: current->shortage);
+		}
 	}
 	PG_CATCH();
 	{

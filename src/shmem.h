@@ -120,7 +120,8 @@ typedef struct FpWorkerSlot
 	FpAssignment current;		/* valid while busy; token 0: none */
 	uint64		cancel_token;	/* the attempt that is to be cancelled */
 	TimestampTz started_at;		/* of the current attempt */
-	int			helpers_wanted; /* others that may help with it, see help.c */
+	bool		can_be_helped;	/* others may help with it, see help.c, ... */
+	int			helpers_wanted; /* ... so many more */
 	uint64		helps;			/* the attempt of another worker that this one
 								 * helps with; current is a copy of it, with
 								 * token 0 */

@@ -13,6 +13,7 @@
 
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "task_state.h"
 
 #define DEFAULT_MAX_RETRY_DELAY USECS_PER_DAY
@@ -196,7 +197,7 @@ void
 fp_task_state_reschedule(FpModel *model, FpTask *task, TimestampTz poke_at)
 {
 	task->state = FP_TASK_RUN_UP_FOR_RESCHEDULE;
-	task->retry_at = poke_at;
+	task->retry_at = task->is_woken ? fp_clock_now() : poke_at;
 	fp_model_put_task(model, task, &model->timers);
 }
 

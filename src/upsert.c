@@ -128,6 +128,7 @@ static void make_partitions(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_run(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_pages(UpsertRun *self, const FpUpsertDef *def);
 static void prepare_incremental(UpsertRun *self, const FpUpsertDef *def);
+static bool can_be_shared(const FpUpsertShape *shape);
 static bool prepare_help(UpsertRun *self, const FpUpsertDef *def);
 static void begin_interval(UpsertRun *self);
 static void find_first(UpsertRun *self);
@@ -294,11 +295,8 @@ prepare_run(UpsertRun *self, const FpUpsertDef *def)
 /*
  * With delete_missing a copy is a copy of all, for its keys are needed.
  *
- * Pages are shared where each key lies in one of them only, whatever happens
- * to the row meanwhile: with a page order that is the key.  Of a copy, which
- * only this session sees, all pages are our own.  An earlier attempt may have
- * left pages open behind the last one that it took; where we cannot go on with
- * these, we begin anew.
+ * An earlier attempt may have left pages open behind the last one that it took;
+ * where we cannot go on with these, we begin anew.
  */
 static void
 prepare_pages(UpsertRun *self, const FpUpsertDef *def)
@@ -315,14 +313,27 @@ prepare_pages(UpsertRun *self, const FpUpsertDef *def)
 													  self->page.last,
 													  self->page.end);
 	self->nworkers = def->parallel_pages;
-	self->is_shared = self->nworkers > 1 && self->shape->is_order_by_key &&
-		!self->is_spilled && self->page.end != NULL;
+	self->is_shared = self->nworkers > 1 && can_be_shared(self->shape) &&
+		self->page.end != NULL;
 	if (self->has_open && !self->is_shared)
 	{
 		self->page.last = NULL;
 		if (self->from != NULL)
 			find_first(self);
 	}
+}
+
+/*
+ * Pages are shared where each key lies in one of them only, whatever happens
+ * to the row meanwhile: with a page order that is the key.  Of a copy, which
+ * only this session sees, all pages are our own; and so they are of a server
+ * for which their ends are looked for far ahead.
+ */
+static bool
+can_be_shared(const FpUpsertShape *shape)
+{
+	return shape->is_order_by_key && !shape->is_read_once &&
+		!shape->is_far_sorted;
 }
 
 /*
@@ -344,8 +355,8 @@ prepare_help(UpsertRun *self, const FpUpsertDef *def)
 	fp_upsert_read_choose(&self->exec, self->shape);
 	if (self->position != NULL)
 		parse_position(self, self->position);
-	result = self->page.end != NULL && !self->was_deleting &&
-		!self->shape->is_read_once;
+	result = def->parallel_pages > 1 && self->page.end != NULL &&
+		!self->was_deleting && can_be_shared(self->shape);
 
 	PopActiveSnapshot();
 	fp_spi_commit_transaction();

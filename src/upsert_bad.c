@@ -9,7 +9,8 @@
  * bad rows never comes here.
  *
  * The rows of another server are copied first: what is a part of them must not
- * depend on how that server compares text, and parts are read often.
+ * depend on how that server compares text, and parts are read often.  So are
+ * rows of which several may have one key: only the last one is to be written.
  *
  * A row may refer to another one of its page that is written later; so rows
  * that have failed are tried again as long as that helps.  Constraints that
@@ -130,7 +131,9 @@ fp_upsert_bad_write(FpUpsertPage *page, bool is_kept, int64 *nbad)
 	parts.is_kept = is_kept;
 	(void) fp_upsert_exec_once(page->exec, "SET CONSTRAINTS ALL IMMEDIATE",
 							   NULL, FP_UPSERT_PLAN_FREELY, NULL, NULL);
-	if (page->exec->shape->is_foreign)
+	if (page->exec->shape->is_foreign ||
+		(!page->exec->shape->is_source_key_unique &&
+		 !page->exec->shape->is_order_by_key))
 		parts.page = copy_page(page);
 	collect_rows(&parts);
 	write_halves(&parts, 0, parts.nrows);
@@ -172,6 +175,7 @@ copy_page(FpUpsertPage *page)
 	CommandCounterIncrement();
 
 	fp_upsert_shape_set_spilled(shape, COPY_TABLE);
+	shape->is_source_key_unique = true;
 	fp_upsert_exec_init(exec, shape, page->exec->run);
 	copy->exec = exec;
 	copy->number = page->number;

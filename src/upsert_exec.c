@@ -196,13 +196,21 @@ fp_upsert_exec_range(FpUpsertExec *self, const char *sql, char **lower,
 					 FpRowCallback callback, void *arg)
 {
 	FpPlan	   *plan;
-	uint64		processed;
+	volatile uint64 processed = 0;
 
 	plan = fp_spi_prepare_user(sql, fp_user_sql_parser_setup, &self->setup,
 							   CURSOR_OPT_CUSTOM_PLAN);
-	processed = execute(self, plan, sql, lower, upper, planning, callback,
-						arg);
-	fp_spi_free_user(plan);
+	PG_TRY();
+	{
+		processed = execute(self, plan, sql, lower, upper, planning, callback,
+							arg);
+	}
+	PG_FINALLY();
+	{
+		/* the error may be caught, and there may be many of them */
+		fp_spi_free_user(plan);
+	}
+	PG_END_TRY();
 
 	return processed;
 }

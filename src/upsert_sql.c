@@ -217,9 +217,15 @@ fp_upsert_sql_copy(const FpUpsertShape *shape, const char *table,
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "CREATE TEMPORARY TABLE %s ON COMMIT DROP AS SELECT ",
 					 table);
+	if (!shape->is_source_key_unique)
+		append_latest(&buf, shape);
 	append_names(&buf, shape->columns, "s.", "");
-	appendStringInfo(&buf, " FROM %s AS s WHERE ", shape->source);
+	appendStringInfo(&buf, " FROM (SELECT * FROM %s AS s WHERE ",
+					 shape->source);
 	append_range(&buf, shape, &key, "s", shape->is_row_compared);
+	appendStringInfoString(&buf, " OFFSET 0) AS s");
+	if (!shape->is_source_key_unique)
+		append_latest_order(&buf, shape);
 	return buf.data;
 }
 
@@ -378,7 +384,7 @@ fp_upsert_sql_replace_part(const FpUpsertShape *shape,
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "WITH page AS NOT MATERIALIZED (SELECT ");
+	appendStringInfoString(&buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
 	append_names(&buf, shape->columns, "s.", "");
 	appendStringInfo(&buf, " FROM %s AS s) ", shape->source);
 	if (statement == FP_UPSERT_SQL_INSERT)

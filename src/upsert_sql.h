@@ -68,7 +68,10 @@ extern bool fp_upsert_sql_returns_count(const FpUpsertShape *shape,
 extern char *fp_upsert_sql_rows(const FpUpsertShape *shape, bool has_lower,
 								const char *what);
 
-/* copies them into a temporary table, for the transaction */
+/*
+ * Copies them into a temporary table, for the transaction; of each key the
+ * last in page order.
+ */
 extern char *fp_upsert_sql_copy(const FpUpsertShape *shape, const char *table,
 								bool has_lower);
 

@@ -63,6 +63,7 @@ void
 fp_worker_main(Datum arg)
 {
 	bool		has_result = false;
+	bool		has_helped = false;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, StatementCancelHandler);
@@ -95,10 +96,14 @@ fp_worker_main(Datum arg)
 			continue;
 		}
 		has_result = false;
+		if (has_helped)
+			fp_shmem_wake_scheduler(database);	/* we are free now */
+		has_helped = false;
 		if (!must_retire && fp_help_take(&assignment, &leader))
 		{
 			fp_task_exec_help(&assignment, leader);
 			fp_help_leave();
+			has_helped = true;
 			continue;
 		}
 		if (must_retire || !wait_for_work())
@@ -234,6 +239,8 @@ take_next(bool has_result)
 		assignment = lane->ready[lane->tail % FP_LANE_SIZE];
 		lane->tail++;
 		slot->current = assignment;
+		slot->can_be_helped = false;
+		slot->helpers_wanted = 0;
 		if (slot->state != FP_WORKER_BUSY)
 			slot->since = fp_clock_real();
 		slot->state = FP_WORKER_BUSY;

@@ -91,12 +91,16 @@ fp_workers_tend(FpModel *model)
 		if (nneeded > 0 && nidle > 0)
 			wake_idle_workers(i, nneeded);
 		nneeded -= nidle;
+		nattempts -= nidle;
 		while (nneeded > 0 && may_start_worker() && start_worker(i, role))
+		{
 			nneeded--;
+			nattempts--;
+		}
 		if (nneeded > 0)
 		{
 			nwanted += nneeded;
-			nwaiting += Min(nneeded, nattempts);
+			nwaiting += Max(nattempts, 0);
 			if (nworkers == 0)
 				result = false;
 		}

@@ -159,6 +159,22 @@ is(wait_for_run($node, $run), 'success', 'rows of another server');
 shows($node, "SELECT string_agg(key ->> 'id', ' ' ORDER BY key), max(row_data ->> 'amount') FROM flow.bad_row WHERE run_id = $run", '34 7|far too long', 'are kept');
 shows($node, 'SELECT count(*), count(DISTINCT id) FROM near', '58|58', 'the others are written');
 
+# of several rows of one key the last one is written, also where an earlier one
+# could be written only after it
+$node->safe_psql('postgres', q{
+CREATE TABLE change (at int, id int, parent int, v text, PRIMARY KEY (at, id));
+CREATE TABLE node (id int PRIMARY KEY, at int, parent int REFERENCES node, v text CHECK (v <> 'bad'));
+INSERT INTO change VALUES (1, 1, 3, 'first'), (2, 1, NULL, 'last'), (3, 3, NULL, 'parent'), (4, 4, NULL, 'bad'), (5, 4, NULL, 'good'), (6, 5, NULL, 'bad')});
+foreach my $more ('', ", mode => 'append', incremental => true, lookback => '1 hour'")
+{
+	$node->safe_psql('postgres', 'TRUNCATE node');
+	upsert($node, 'change', "'change', 'node', key => '{id}', page_by => '{at}', on_row_error => 'keep'$more");
+	$run = trigger($node, 'change');
+	is(wait_for_run($node, $run), 'success', "versions of rows$more");
+	shows($node, 'SELECT id, at, v FROM node ORDER BY id', "1|2|last\n3|3|parent\n4|5|good", "the last ones are there$more");
+	shows($node, "SELECT key ->> 'id' FROM flow.bad_row WHERE run_id = $run", '5', "what cannot be written is kept$more");
+}
+
 # an error that is not about rows stops either way
 $node->safe_psql('postgres', q{CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
