@@ -228,8 +228,9 @@ fp_help_detach(void)
 		return;
 	}
 	fp_help_end();
-	if (my_token() != 0)
-		(void) cancel_helpers(my_token());
+	/* of our own attempt: others who help with the same one go on */
+	if (my_slot->current.token != 0)
+		(void) cancel_helpers(my_slot->current.token);
 	fp_help_leave();
 }
 

@@ -51,6 +51,7 @@
 
 static void append_placed(StringInfo buf, const FpUpsertShape *shape,
 						  const char *condition);
+static void append_replaced(StringInfo buf, const FpUpsertShape *shape);
 static void append_names(StringInfo buf, const List *columns,
 						 const char *prefix, const char *suffix);
 static void append_range(StringInfo buf, const FpUpsertShape *shape,
@@ -369,9 +370,7 @@ fp_upsert_sql_replace_write(const FpUpsertShape *shape)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
-	append_names(&buf, shape->columns, "s.", "");
-	appendStringInfo(&buf, " FROM %s AS s)", shape->source);
+	append_replaced(&buf, shape);
 	append_update_and_insert(&buf, shape, &key);
 	return buf.data;
 }
@@ -384,9 +383,7 @@ fp_upsert_sql_replace_part(const FpUpsertShape *shape,
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfoString(&buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
-	append_names(&buf, shape->columns, "s.", "");
-	appendStringInfo(&buf, " FROM %s AS s) ", shape->source);
+	append_replaced(&buf, shape);
 	if (statement == FP_UPSERT_SQL_INSERT)
 		append_insert(&buf, shape, &key);
 	else
@@ -500,6 +497,17 @@ append_placed(StringInfo buf, const FpUpsertShape *shape,
 						 column->quoted);
 	}
 	appendStringInfoString(buf, ") AS c)");
+}
+
+/*
+ * The CTE of all that mode replace has collected.
+ */
+static void
+append_replaced(StringInfo buf, const FpUpsertShape *shape)
+{
+	appendStringInfoString(buf, "WITH " CTE_PAGE " AS NOT MATERIALIZED (SELECT ");
+	append_names(buf, shape->columns, "s.", "");
+	appendStringInfo(buf, " FROM %s AS s) ", shape->source);
 }
 
 static void

@@ -103,6 +103,22 @@ is(wait_for_run($node, $run), 'success', 'a helper that is ended');
 shows($node, "SELECT count(*) FROM flow.task_attempt WHERE run_id = $run", '1', 'costs no attempt');
 is_copied('without the helper');
 
+# others that help go on
+upsert($node, 'three', q{'item', 'copy', page_size => 20, parallel_pages => 3});
+empty();
+$node->safe_psql('postgres', q{INSERT INTO gate_at VALUES (40, 1)});
+$gate = close_gate($node, 1);
+$run = trigger($node, 'three');
+wait_at_gates(3);
+$helper = value($node, 'SELECT min(pid) FROM flow.worker_status WHERE is_helping');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($helper)");
+wait_for_exit($helper);
+shows($node, 'SELECT count(*) FROM flow.worker_status WHERE is_helping', '1', 'another helper goes on');
+$gate->open;
+is(wait_for_run($node, $run), 'success', 'to the end');
+is_copied('with the other helper');
+$node->safe_psql('postgres', q{DELETE FROM gate_at WHERE id = 40});
+
 # the one that holds the attempt is ended: the next attempt goes on
 empty();
 $gate = close_gate($node, 1);
