@@ -174,9 +174,18 @@ sub is_alive
 {
 	my ($pid) = @_;
 
-	return 0 unless kill(0, $pid);
-	return 1 unless -r "/proc/$pid/stat";
-	return slurp_file("/proc/$pid/stat") !~ /\) Z/;
+	return kill(0, $pid) && (read_proc($pid, 'stat') // '') !~ /\) Z/;
+}
+
+# A file of the process in /proc, where the system has that and the process is
+# still there: it can go at any moment, before the file is opened or after.
+sub read_proc
+{
+	my ($pid, $name) = @_;
+
+	open(my $file, '<', "/proc/$pid/$name") or return undef;
+	local $/;
+	return scalar readline($file);
 }
 
 =pod
@@ -276,8 +285,7 @@ sub resident_kb
 {
 	my ($pid) = @_;
 
-	return undef unless -r "/proc/$pid/status";
-	my ($kb) = slurp_file("/proc/$pid/status") =~ /^RssAnon:\s+(\d+) kB/m;
+	my ($kb) = (read_proc($pid, 'status') // '') =~ /^RssAnon:\s+(\d+) kB/m;
 	return $kb;
 }
 
