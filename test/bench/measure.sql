@@ -19,6 +19,23 @@ CREATE TABLE bench.measurement (
     PRIMARY KEY (scenario, peer, round)
 );
 
+-- The same for parts that measure one figure at a time.
+CREATE TABLE bench.sample (
+    measure text NOT NULL,
+    peer text NOT NULL,
+    round int NOT NULL,
+    value float NOT NULL,
+    place int GENERATED ALWAYS AS IDENTITY,
+    PRIMARY KEY (measure, peer, round)
+);
+
+-- A task's first statement puts down here when it ran.
+CREATE UNLOGGED TABLE bench.step (
+    run_id bigint,
+    name text,
+    at timestamptz
+);
+
 CREATE UNLOGGED TABLE bench.cpu_before (pid int, seconds float);
 
 -- Processor time so far of this session's process and of all of flowpg's.
@@ -84,4 +101,24 @@ LANGUAGE sql AS $$
             round(min(at)::numeric, digits), round(max(at)::numeric, digits))
     END
     FROM unnest(measured) AS at
+$$;
+
+-- short('{12345.6,1,20000}') is '12,346'
+CREATE FUNCTION bench.short(measured float[])
+RETURNS text
+LANGUAGE sql AS $$
+    SELECT CASE
+        WHEN median >= 100 THEN to_char(median, 'FM999,999,999')
+        ELSE round(median::numeric, 3)::text
+    END
+    FROM (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY at) FROM unnest(measured) AS at) AS m (median)
+$$;
+
+-- What a process has used so far: processor time, wake-ups from sleep, memory of its own.
+CREATE FUNCTION bench.process(pid int, OUT cpu_seconds float, OUT wakeups bigint, OUT private_kb bigint)
+LANGUAGE sql AS $$
+    SELECT split_part(pg_read_file(format('/proc/%s/schedstat', pid), 0, 4096, true), ' ', 1)::float / 1e9,
+        substring(status FROM 'voluntary_ctxt_switches:\s+(\d+)')::bigint,
+        substring(status FROM 'RssAnon:\s+(\d+)')::bigint
+    FROM pg_read_file(format('/proc/%s/status', pid), 0, 4096, true) AS status
 $$;

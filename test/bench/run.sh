@@ -15,7 +15,7 @@ bench_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 source_directory=$(cd "$bench_directory/../.." && pwd) || exit 1
 . "$source_directory/test/lib/build.sh"
 
-all_parts=(upsert)
+all_parts=(tasks latency due life upsert)
 results=$bench_directory/RESULTS.md
 
 # Settings that are not PostgreSQL's defaults.  Nothing is done in the
@@ -24,6 +24,12 @@ results=$bench_directory/RESULTS.md
 server_settings()
 {
 	cat <<-CONF
+		shared_preload_libraries = 'flowpg, pg_cron'
+		cron.database_name = 'bench'
+		cron.use_background_workers = on
+		cron.max_running_jobs = 8
+		cron.timezone = 'UTC'
+		max_worker_processes = 64
 		shared_buffers = '$shared_buffers'
 		max_wal_size = '16GB'
 		min_wal_size = '4GB'
@@ -65,9 +71,140 @@ must_sql()
 	exit 1
 }
 
+# in_background NAME: a session that runs what is on stdin, until end_background.
+in_background()
+{
+	cat >"$work/$1.sql"
+	as_server_user "$bindir/psql" -X -q -A -t -h "$work/socket" -p "$port" \
+		-d "dbname=bench application_name=$1" -f "$work/$1.sql" \
+		>"$work/$1.out" 2>&1 </dev/null &
+}
+
+# end_background NAME...
+end_background()
+{
+	local name
+
+	for name in "$@"
+	do
+		must_sql >/dev/null <<-SQL
+			SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+			WHERE application_name = '$name';
+		SQL
+	done
+}
+
+# transactions_per_second OPTIONS...: of pgbench, which runs what is on stdin.
+transactions_per_second()
+{
+	cat >"$work/pgbench.sql"
+	run 600 "$bindir/pgbench" -n -h "$work/socket" -p "$port" -U postgres \
+		-f "$work/pgbench.sql" "$@" bench >"$work/pgbench.out" 2>&1 ||
+		{ cat "$work/pgbench.out" >&2; exit 1; }
+	sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$work/pgbench.out"
+}
+
+# sample MEASURE PEER ROUND VALUE
+sample()
+{
+	must_sql <<<"INSERT INTO bench.sample VALUES ('$1', '$2', $3, $4)"
+}
+
+# Autovacuum has its part in what takes minutes; run.sh turns it off again.
+with_autovacuum()
+{
+	must_sql >/dev/null <<-SQL
+		ALTER SYSTEM SET autovacuum = on;
+		ALTER SYSTEM SET autovacuum_naptime = '10s';
+		SELECT pg_reload_conf();
+	SQL
+}
+
+without_autovacuum()
+{
+	must_sql >/dev/null <<-SQL
+		ALTER SYSTEM RESET ALL;
+		SELECT pg_reload_conf();
+	SQL
+}
+
+# until_true SECONDS QUERY: waits for it.
+until_true()
+{
+	local limit=$((SECONDS + $1))
+
+	until [ "$(sql <<<"$2")" = t ]
+	do
+		[ "$SECONDS" -lt "$limit" ] ||
+			{ complain "waited $1 s in vain for: $2"; exit 1; }
+		sleep 0.1
+	done
+}
+
 # ---------------------------------------------------------------------------
 # Results
 # ---------------------------------------------------------------------------
+
+# goal WHAT FIGURES OPERATOR GOAL: a row of the table of goals.  FIGURES is a
+# query of one row a round: the figure, whose median counts, and another one
+# that is shown beside it.
+goal()
+{
+	must_sql <<-SQL
+		SELECT format('| %s | %s %s | %s | %s | %s |', '$1',
+		    CASE '$3' WHEN '>=' THEN 'at least' ELSE 'at most' END, '$4',
+		    bench.figure(array_agg(figure::float), 2),
+		    CASE WHEN percentile_cont(0.5) WITHIN GROUP (ORDER BY figure) $3 $4
+		        THEN 'reached' ELSE '**not reached**' END,
+		    bench.figure(array_agg(beside::float), 2))
+		FROM ($2) AS figures (figure, beside)
+		HAVING count(*) > 0;
+	SQL
+}
+
+# goals_of_samples: the head of a table of goals by samples.
+goals_of_samples()
+{
+	say
+	say "| | goal | measured | | the one and the other |"
+	say "| --- | --- | --- | --- | --- |"
+}
+
+# goal_of_samples WHAT MEASURE PEER OTHER OPERATOR GOAL [UNIT]: PEER's samples
+# divided by OTHER's of the same round; without OTHER, PEER's own.
+goal_of_samples()
+{
+	local other=${4:-}
+
+	must_sql <<-SQL
+		SELECT format('| %s | %s %s | %s | %s | %s |', '$1',
+		    CASE '$5' WHEN '>=' THEN 'at least' ELSE 'at most' END, '$6',
+		    bench.figure(array_agg(self.value / coalesce(other.value, 1)), 2),
+		    CASE WHEN percentile_cont(0.5) WITHIN GROUP (ORDER BY
+		            self.value / coalesce(other.value, 1)) $5 $6
+		        THEN 'reached' ELSE '**not reached**' END,
+		    concat_ws(' to ', bench.short(array_agg(self.value)),
+		        bench.short(array_agg(other.value))) || ' ${7:-}')
+		FROM bench.sample AS self LEFT JOIN bench.sample AS other
+		    ON (other.measure, other.peer, other.round)
+		    = (self.measure, '$other', self.round)
+		WHERE (self.measure, self.peer) = ('$2', '$3')
+		    AND ('$other' = '' OR other.value IS NOT NULL)
+		HAVING count(*) > 0;
+	SQL
+}
+
+# samples MEASURE UNIT: a table of what was measured.
+samples()
+{
+	say
+	say "| $1 | $2 |"
+	say "| --- | --- |"
+	must_sql <<-SQL
+		SELECT format('| %s | %s |', peer, bench.figure(array_agg(value), 2))
+		FROM bench.sample WHERE measure = '$1' GROUP BY peer ORDER BY min(place);
+	SQL
+}
 
 # Of the checkout that is built, which may change meanwhile; nothing where it
 # is not a checkout.
@@ -180,7 +317,7 @@ shared_buffers=2GB
 find_revision
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 make_work_directory
-install_packages && build_flowpg "$source_directory" || exit 1
+install_packages bench && build_flowpg "$source_directory" || exit 1
 server_settings >"$work/settings"
 start_bench_server()
 {
@@ -198,6 +335,7 @@ do
 	say "Measuring $part ..."
 	measure_schema | must_sql
 	. "$bench_directory/$part.sh"
+	without_autovacuum
 	say
 	cat "$work/$part.md"
 done

@@ -291,23 +291,6 @@ table_of()
 	SQL
 }
 
-# goal WHAT FIGURES OPERATOR GOAL: a row of the table of goals.  FIGURES is a
-# query of one row a round: the figure, whose median counts, and the same of
-# processor time.
-goal()
-{
-	must_sql <<-SQL
-		SELECT format('| %s | %s %s | %s | %s | %s |', '$1',
-		    CASE '$3' WHEN '>=' THEN 'at least' ELSE 'at most' END, '$4',
-		    bench.figure(array_agg(figure::float), 2),
-		    CASE WHEN percentile_cont(0.5) WITHIN GROUP (ORDER BY figure) $3 $4
-		        THEN 'reached' ELSE '**not reached**' END,
-		    bench.figure(array_agg(of_cpu::float), 2))
-		FROM ($2) AS figures (figure, of_cpu)
-		HAVING count(*) > 0;
-	SQL
-}
-
 # times_as_fast SCENARIO PEER OTHER: how many times as fast as OTHER PEER was
 # in the same round.
 times_as_fast()

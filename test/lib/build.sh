@@ -162,6 +162,8 @@ missing_packages()
 		{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
 		echo libipc-run-perl
 	[ "${1:-}" != tests ] || missing_mariadb_packages
+	[ "${1:-}" != bench ] || [ -f "$lib/lib/pg_cron.so" ] ||
+		echo "postgresql-$pg_major-cron"
 }
 
 # A legacy system of another make, and what reads it.  The server's program
@@ -178,7 +180,7 @@ missing_mariadb_packages()
 	[ -f "$lib/lib/mysql_fdw.so" ] || echo "postgresql-$pg_major-mysql-fdw"
 }
 
-# With "tests": also what the test suites need.
+# With "tests": also what the test suites need; with "bench", the benchmarks.
 install_packages()
 {
 	local missing
