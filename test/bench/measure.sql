@@ -66,26 +66,26 @@ LANGUAGE sql AS $$
 $$;
 
 -- How much longer a page took at the end than at the beginning, where each was
--- a transaction that left rows in a table: the time between the commits of the
--- last tenth of the pages, to that of the first tenth after the first commit.
+-- a transaction that left rows in a table: the median time from commit to commit
+-- among the last tenth of the pages, to that among the first tenth.  The median,
+-- for what the disk holds up now and then is not the page's.
 CREATE FUNCTION bench.page_growth(written regclass)
 RETURNS float
 LANGUAGE plpgsql AS $$
 DECLARE
-    commits timestamptz[];
-    n int;
-    tenth int;
+    growth float;
 BEGIN
-    EXECUTE format('SELECT array_agg(pg_xact_commit_timestamp(xmin))
-        FROM (SELECT DISTINCT xmin FROM %s) AS page', written) INTO commits;
-    SELECT array_agg(at ORDER BY at) INTO commits FROM unnest(commits) AS at;
-    n := cardinality(commits);
-    IF n < 10 THEN
-        RETURN NULL;
-    END IF;
-    tenth := n / 10;
-    RETURN extract(epoch FROM commits[n] - commits[n - tenth])
-        / extract(epoch FROM commits[1 + tenth] - commits[1]);
+    EXECUTE format($query$
+        WITH page AS (
+            SELECT extract(epoch FROM at - lag(at) OVER (ORDER BY at)) AS seconds,
+                row_number() OVER (ORDER BY at) - 1 AS n, count(*) OVER () - 1 AS pages
+            FROM (SELECT pg_xact_commit_timestamp(xmin) AS at
+                FROM (SELECT DISTINCT xmin FROM %s) AS written) AS committed)
+        SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE n > pages - pages / 10)
+            / percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE n BETWEEN 1 AND pages / 10)
+        FROM page WHERE pages >= 10
+        $query$, written) INTO growth;
+    RETURN growth;
 END
 $$;
 

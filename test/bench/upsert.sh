@@ -211,7 +211,8 @@ measure()
 		    (SELECT extract(epoch FROM ended_at - started_at)
 		     FROM flow.task_run WHERE $is_flowpg AND run_id = :run_id),
 		    bench.cpu_since_begin(:clock_ticks), :wal,
-		    CASE WHEN '$state $source' <> 'loaded source'
+		    -- pages of two workers do not come one after the other
+		    CASE WHEN '$state $source' <> 'loaded source' AND '$peer' <> 'flowpg_parallel'
 		        THEN bench.page_growth('bench.target') END;
 		-- all is there, whoever copied it
 		SELECT 1 / ((SELECT sum(hashtext(s::text)) FROM bench.$source AS s)
@@ -332,9 +333,9 @@ goals()
 		"$(time_part unchanged flowpg bare_where)" '<=' 0.4
 	goal 'no row changed: MB of WAL' \
 		"$(measured unchanged 'wal_bytes / 1e6')" '<=' 1
-	goal 'empty target: time of the last tenth of the pages to that of the first' \
+	goal 'empty target: median time of a page of the last tenth to that of the first' \
 		"$(measured empty page_growth)" '<=' 1.2
-	goal 'every row changed: time of the last tenth of the pages to that of the first' \
+	goal 'every row changed: median time of a page of the last tenth to that of the first' \
 		"$(measured changed page_growth)" '<=' 1.2
 }
 
