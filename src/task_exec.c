@@ -577,6 +577,9 @@ run_branch(Attempt *attempt)
 /*
  * Asks for a run of another DAG and, if it is to wait, looks at it again when
  * the scheduler says that it has ended.
+ *
+ * An attempt may have been cut off in one of its looks.  The next one waits for
+ * the run that is there, and asks for another only where that has not succeeded.
  */
 static void
 run_trigger(Attempt *attempt)
@@ -592,10 +595,15 @@ run_trigger(Attempt *attempt)
 								assignment->map_index);
 	if (row != NULL && row->started_at != DT_NOBEGIN)
 		attempt->started_at = row->started_at;
-	if (assignment->is_poke && row != NULL && row->position != NULL)
+	if (row != NULL && row->position != NULL)
 		child = pg_strtoint64(row->position);
+	child_row = child == 0 ? NULL : fp_run_store_get(child);
 
-	if (child == 0)
+	if (child == 0 ||
+		(!assignment->is_poke &&
+		 (child_row == NULL ||
+		  (fp_run_state_is_finished(child_row->state) &&
+		   child_row->state != FP_RUN_SUCCESS))))
 	{
 		FpRunRow	run = {0};
 		FpDagRow   *dag = fp_dag_store_get(param_text(attempt,
@@ -619,6 +627,7 @@ run_trigger(Attempt *attempt)
 										assignment->map_index,
 										assignment->try_number,
 										psprintf(INT64_FORMAT, child));
+		child_row = fp_run_store_get(child);
 	}
 
 	if (!param_bool(attempt, "wait"))
@@ -629,7 +638,6 @@ run_trigger(Attempt *attempt)
 		return;
 	}
 
-	child_row = fp_run_store_get(child);
 	if (child_row != NULL && !fp_run_state_is_finished(child_row->state))
 		reschedule(attempt, fp_clock_now() + TRIGGER_POKE_US);
 	else if (child_row != NULL && child_row->state == FP_RUN_SUCCESS)

@@ -349,6 +349,26 @@ shows($node,
 	q{SELECT max(failures), max(crashes) FROM flow.task_run WHERE task_id = 'sleep'},
 	'0|0', 'and none counts as failure or crash');
 
+# A task that looks whether the run that it has triggered has ended waits for
+# that run afterwards, too, and does not trigger another.
+define($node, q{
+SELECT flow_create_dag('child');
+SELECT flow_add_sql('child', 'pass', 'SELECT } . pass_gate(1) . q{');
+SELECT flow_create_dag('parent', retries => 0);
+SELECT flow_add_trigger('parent', 'wait', 'child', wait => true);
+});
+$gate = close_gate($node, 1);
+$run = trigger($node, 'parent');
+wait_for_task($node, $run, 'wait', 'up_for_reschedule');
+# as a look leaves it that is cut off
+$node->safe_psql('postgres', "UPDATE flow.task_run SET state = 'running' WHERE run_id = $run");
+$node->restart;
+is(wait_for_run($node, $run), 'success', 'a trigger that was cut off waits on');
+shows($node,
+	"SELECT try_number, (SELECT count(*) FROM flow.dag_run WHERE parent_run_id = $run)
+	FROM flow.task_run WHERE run_id = $run",
+	'2|1', 'in a further attempt, for the same run');
+
 # ------------------------------------------------------------------------
 # A task that kills the server each time it runs ends as failed; what else is
 # there goes on, at the latest then.
