@@ -63,6 +63,7 @@ A new server with flowpg preloaded, on a unix socket alone.  Options:
   databases  where CREATE EXTENSION runs: ['postgres']; those that are not
              there are created; [] for none
   durable    1: fsync on and restart_after_crash on, for tests of crashes
+  init       further arguments of initdb: ['--wal-segsize=1']
   streaming  1: a primary that standbys can follow
   start      0: only initialized
 
@@ -74,7 +75,9 @@ sub new_node
 	my $node = PostgreSQL::Test::Cluster->new($name);
 	my $is_durable = $options{durable} ? 'on' : 'off';
 
-	$node->init(allows_streaming => $options{streaming} ? 1 : 0);
+	$node->init(
+		allows_streaming => $options{streaming} ? 1 : 0,
+		extra => $options{init} // []);
 	$node->append_conf(
 		'postgresql.conf', qq{
 shared_preload_libraries = 'flowpg'
