@@ -692,8 +692,8 @@ FROM flow.task_status WHERE run_state IN ('queued', 'running') LIMIT 40}));
 		{
 			# one without retries may; any other, if it was open in six crashes
 			push @wrong, split /\n/, $self->surely(q{
-SELECT format('%s of %s failed: %s %s', task_id, dag_id, sqlstate, message) FROM flow.task_run JOIN flow.dag_run r USING (run_id, dag_id)
-WHERE r.state = 'failed' AND dag_id <> 'fragile' AND sqlstate IS DISTINCT FROM '57P02'});
+SELECT format('%s of %s failed: %s %s', task_id, dag_id, sqlstate, t.message) FROM flow.task_run t JOIN flow.dag_run r USING (run_id, dag_id)
+WHERE r.state = 'failed' AND t.state = 'failed' AND dag_id <> 'fragile' AND sqlstate IS DISTINCT FROM '57P02'});
 			$self->surely(q{SELECT flow_clear(dag_id, only_failed => true) FROM (SELECT DISTINCT dag_id FROM flow.dag_run WHERE state = 'failed') f});
 		}
 		if (time - $stepped > 0.3)
