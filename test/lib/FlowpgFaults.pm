@@ -79,7 +79,7 @@ my %tables = (
 	t_out_log => 'hour timestamptz',
 	t_steps => 'hour timestamptz, n int, PRIMARY KEY (hour, n)',
 	t_branch => 'hour timestamptz, path text',
-	t_past => 'hour timestamptz, n bigint',
+	t_past => 'hour timestamptz, previous timestamptz',
 	t_pool => 'hour timestamptz, task_id text, started_at timestamptz, ended_at timestamptz',
 	t_fragile => 'hour timestamptz',
 	t_owned => 'hour timestamptz',
@@ -135,7 +135,7 @@ my %dags = (
 		[ sql => 'even', q{'INSERT INTO t_branch VALUES (run.data_interval_start, run.task_id)', upstream => '{which}'} ],
 		[ sql => 'odd', q{'INSERT INTO t_branch VALUES (run.data_interval_start, run.task_id)', upstream => '{which}'} ],
 		[ sql => 'join', q{'INSERT INTO t_branch VALUES (run.data_interval_start, run.task_id)', upstream => '{even,odd}', trigger_rule => 'none_failed_min_one_success'} ] ],
-	past => [ "$hourly, depends_on_past => true", [ sql => 'next', q{'INSERT INTO t_past SELECT run.data_interval_start, count(*) FROM t_past'} ] ],
+	past => [ "$hourly, depends_on_past => true", [ sql => 'next', q{'INSERT INTO t_past SELECT run.data_interval_start, max(hour) FROM t_past'} ] ],
 	pool => [ $hourly, map { [ sql => $_, q{'SELECT work(run.data_interval_start, run.task_id)', pool => 'two'} ] } qw(a b c) ],
 	fragile => [ $hourly =~ s/retries => 200/retries => 0/r, [ sql => 'once', q{'INSERT INTO t_fragile SELECT run.data_interval_start FROM pg_sleep(0.03)'} ] ],
 	owned => [ $hourly, [ sql => 'fill', q{'INSERT INTO t_owned VALUES (run.data_interval_start)'} ] ],
@@ -179,7 +179,7 @@ my %model = (
 	t_branch => [
 		q{SELECT hour, unnest(ARRAY[CASE WHEN h % 2 = 0 THEN 'even' ELSE 'odd' END, 'join']) FROM known},
 		'SELECT hour, path FROM t_branch WHERE true' ],
-	t_past => [ 'SELECT hour, h::bigint FROM known', 'SELECT hour, n FROM t_past WHERE true' ],
+	t_past => [ "SELECT hour, CASE WHEN h > 0 THEN hour - interval '1 hour' END FROM known", 'SELECT hour, previous FROM t_past WHERE true' ],
 	t_pool => [ q{SELECT hour, task FROM known, unnest('{a,b,c}'::text[]) task}, 'SELECT hour, task_id FROM t_pool WHERE true' ],
 	t_fragile => [ $only_once, 'SELECT hour FROM t_fragile WHERE true' ],
 	t_owned => [ $only_once, 'SELECT hour FROM t_owned WHERE true' ],
@@ -570,8 +570,8 @@ sub make_owner
 
 =item $load->recover($since)
 
-Waits until a run that is asked for now succeeds; the seconds since then. Undef
-if it never does.
+Waits until a run that is asked for now succeeds; the seconds since then, and
+those of them until the server took connections.  Nothing if it never does.
 
 =cut
 
@@ -579,23 +579,28 @@ sub recover
 {
 	my ($self, $since) = @_;
 	my $deadline = time + $GIVE_UP;
-	my $run;
+	my ($run, $up);
 
 	while (time < $deadline)
 	{
+		if (!defined $up)
+		{
+			next unless defined $self->ask('SELECT');
+			$up = time - $since;
+		}
 		$run = $self->ask(q{SELECT flow_trigger('probe')});
 		while (defined $run && time < $deadline)
 		{
 			my $state = $self->ask("SELECT state FROM flow.dag_run WHERE run_id = $run") // '';
 
-			return time - $since if $state eq 'success';
+			return (time - $since, $up) if $state eq 'success';
 			last if $state !~ /^(queued|running)?$/;
 			usleep(10_000);
 		}
 		usleep(10_000);
 	}
 	diag('no recovery: ' . ($self->{error} // ''));
-	return undef;
+	return;
 }
 
 =pod

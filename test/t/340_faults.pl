@@ -261,6 +261,7 @@ if (defined $ENV{FLOWPG_FAULT_KINDS})
 # Rounds
 
 my %seconds;      # by kind of fault, how long each recovery took
+my %seconds_down; # and how much of it the server itself needed
 my $nviolations = 0;
 my $nchecks = 0;
 my @kinds;        # still to come before one comes again
@@ -304,10 +305,11 @@ foreach my $round (1 .. $nrounds)
 	{
 		push @since_check, "$round $kind";
 	}
-	my $recovery = $load->recover($since);
+	my ($recovery, $up) = $load->recover($since);
 
 	note(sprintf 'round %d: %s, recovered in %.2f s', $round, $kind, $recovery) if defined $recovery;
 	push @{ $seconds{$kind} }, $recovery // 90;
+	push @{ $seconds_down{$kind} }, $up // 90;
 	push @wrong, 'no run succeeds any more' unless defined $recovery;
 	push @wrong, $load->look;
 	report("seed $seed, round $round: $kind", @wrong);
@@ -342,14 +344,16 @@ sub percentile
 	return $sorted[ int($part * $#sorted + 0.5) ];
 }
 
-my @lines = ('| fault | rounds | recovery median, s | p99 | max |', '| --- | --: | --: | --: | --: |');
+my @lines = ('| fault | rounds | recovery median, s | p99 | max | until PostgreSQL is up, median | max |', '| --- | --: | --: | --: | --: | --: | --: |');
 my @all = map { @$_ } values %seconds;
+my @all_down = map { @$_ } values %seconds_down;
 
 foreach my $kind (sort(keys %seconds), 'all')
 {
 	my @values = $kind eq 'all' ? @all : @{ $seconds{$kind} };
+	my @down = $kind eq 'all' ? @all_down : @{ $seconds_down{$kind} };
 
-	push @lines, sprintf '| %s | %d | %.2f | %.2f | %.2f |', $kind, scalar @values, percentile(0.5, @values), percentile(0.99, @values), percentile(1, @values);
+	push @lines, sprintf '| %s | %d | %.2f | %.2f | %.2f | %.2f | %.2f |', $kind, scalar @values, (map { percentile($_, @values) } 0.5, 0.99, 1), percentile(0.5, @down), percentile(1, @down);
 }
 my $figures = join "\n",
   sprintf('Seed %d: %d rounds in %d s, with %d runs of %d DAGs, %d attempts and %d rows of source. All tables and records were checked %d times.',
