@@ -24,6 +24,9 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <unistd.h>
 
 #include "access/xact.h"
@@ -64,6 +67,8 @@
 #define TRIGGER_POKE_US (60 * USECS_PER_SEC)
 
 #define HEARTBEAT_MS 1000
+/* an attempt that may have used much memory, in us */
+#define LONG_US USECS_PER_SEC
 /* Code that swallows its cancellation this many times loses its worker. */
 #define MAX_CANCELS 10
 
@@ -141,6 +146,7 @@ static char *own_context(const Attempt *attempt);
 static void error_context(void *arg);
 static void start_timers(int64 execution_timeout);
 static void stop_timers(void);
+static void clean_up(const Attempt *attempt, MemoryContext previous);
 static void handle_heartbeat(void);
 static void handle_deadline(void);
 
@@ -215,9 +221,7 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 	error_context_stack = callback.previous;
 	done->lsn = XactLastCommitEnd;
 	done->duration = fp_clock_real() - attempt->started_at;
-	reset_session();
-	MemoryContextSwitchTo(previous);
-	MemoryContextReset(task_context);
+	clean_up(attempt, previous);
 }
 
 /*
@@ -263,9 +267,28 @@ fp_task_exec_help(const FpAssignment *assignment, FpWorkerSlot *leader)
 	PG_END_TRY();
 
 	error_context_stack = callback.previous;
+	clean_up(attempt, previous);
+}
+
+/*
+ * After an attempt.  What a long one has used and freed goes back to the
+ * system: malloc would keep it, and more with each new pattern of use, and a
+ * worker lives long.
+ */
+static void
+clean_up(const Attempt *attempt, MemoryContext previous)
+{
+	bool		was_long = fp_clock_real() - attempt->started_at >= LONG_US;
+
 	reset_session();
 	MemoryContextSwitchTo(previous);
 	MemoryContextReset(task_context);
+#ifdef __GLIBC__
+	if (was_long)
+		malloc_trim(0);
+#else
+	(void) was_long;
+#endif
 }
 
 /* The session is as new. */
