@@ -47,16 +47,24 @@ static const char *const kind_names[] = {
 static FpStatement insert_request = {
 	"INSERT INTO flow.request"
 	" (kind, dag_id, run_id, backfill_id, args, requested_by, requested_at) "
-	"VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7)",
-	SPI_OK_INSERT, 7, {
+	"VALUES ($1, $2, $3, $4, $5::jsonb, $6, $7) RETURNING request_id",
+	SPI_OK_INSERT_RETURNING, 7, {
 		TEXTOID, TEXTOID, INT8OID, INT8OID, TEXTOID, REGROLEOID,
 		TIMESTAMPTZOID
 	}
 };
 
+#define REQUEST_COLUMNS \
+	"request_id, kind, dag_id, run_id, backfill_id, args "
+
+static FpStatement get_requests = {
+	"SELECT " REQUEST_COLUMNS "FROM flow.request "
+	"WHERE request_id = ANY ($1) ORDER BY request_id",
+	SPI_OK_SELECT, 1, {INT8ARRAYOID}
+};
+
 static FpStatement list_requests = {
-	"SELECT request_id, kind, dag_id, run_id, backfill_id, args "
-	"FROM flow.request ORDER BY request_id",
+	"SELECT " REQUEST_COLUMNS "FROM flow.request ORDER BY request_id",
 	SPI_OK_SELECT, 0, {0}
 };
 
@@ -79,8 +87,9 @@ fp_request_store_add(FpRequestKind kind, const char *dag_id, int64 run_id,
 {
 	FpStoreArgs statement_args = {0};
 	bool		is_plain_dag = kind == FP_REQUEST_DAG && args == NULL;
+	int64		request_id = 0;
 
-	fp_shmem_wake_at_commit();
+	fp_shmem_require();
 	if (is_plain_dag && is_repeated(dag_id))
 		return;
 
@@ -91,10 +100,29 @@ fp_request_store_add(FpRequestKind kind, const char *dag_id, int64 run_id,
 	fp_store_args_add_text(&statement_args, args);
 	fp_store_args_add_oid(&statement_args, GetUserId());
 	fp_store_args_add_time(&statement_args, fp_clock_real());
-	fp_store_execute(&insert_request, &statement_args, NULL, NULL);
+	fp_store_execute(&insert_request, &statement_args, fp_store_keep_int64,
+					 &request_id);
+	fp_shmem_tell_at_commit(request_id);
 
 	if (is_plain_dag)
 		remember(dag_id);
+}
+
+List *
+fp_request_store_get(const int64 *request_ids, int n)
+{
+	FpStoreArgs args = {0};
+	Datum	   *ids;
+	List	   *result = NIL;
+
+	if (n == 0)
+		return NIL;
+	ids = palloc(sizeof(Datum) * n);
+	for (int i = 0; i < n; i++)
+		ids[i] = Int64GetDatum(request_ids[i]);
+	fp_store_args_add_array(&args, ids, n, INT8OID);
+	fp_store_execute(&get_requests, &args, append_request, &result);
+	return result;
 }
 
 List *

@@ -56,7 +56,11 @@ extern void fp_request_store_add(FpRequestKind kind, const char *dag_id,
 								 int64 run_id, int64 backfill_id,
 								 const char *args);
 
-/* scheduler: all open requests in order, as a List of FpRequest * */
+/*
+ * scheduler: those of these requests that are open, or all open ones, in
+ * order, as a List of FpRequest *
+ */
+extern List *fp_request_store_get(const int64 *request_ids, int n);
 extern List *fp_request_store_list(void);
 extern void fp_request_store_delete(List *requests);
 

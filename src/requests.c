@@ -34,10 +34,15 @@ static void run_added(FpModel *model, int64 run_id);
 static void word_given(FpModel *model, const FpRequest *request);
 
 void
-fp_requests_apply(FpModel *model)
+fp_requests_apply(FpModel *model, FpDatabaseSlot *slot)
 {
-	List	   *requests = fp_request_store_list();
+	int64		told[FP_MAX_TOLD];
+	int			ntold = fp_shmem_take_told(slot, told);
+	List	   *requests;
 	ListCell   *lc;
+
+	requests = ntold == FP_TOLD_ALL ? fp_request_store_list()
+		: fp_request_store_get(told, ntold);
 
 	foreach(lc, requests)
 	{

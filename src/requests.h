@@ -9,8 +9,12 @@
 #define FLOWPG_REQUESTS_H
 
 #include "model.h"
+#include "shmem.h"
 
-/* All open requests, in order, inside the cycle's transaction. */
-extern void fp_requests_apply(FpModel *model);
+/*
+ * The requests that the database's slot tells of, or all open ones, in order,
+ * inside the cycle's transaction.
+ */
+extern void fp_requests_apply(FpModel *model, FpDatabaseSlot *slot);
 
 #endif							/* FLOWPG_REQUESTS_H */

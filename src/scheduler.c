@@ -189,8 +189,6 @@ connect_to_database(void)
 	/* a CREATE EXTENSION may have been committed since we looked */
 	if (is_installed || was_installed)
 		slot->is_installed = is_installed;
-	/* whatever sessions asked for while nobody was here */
-	pg_atomic_write_u32(&slot->has_requests, 1);
 	LWLockRelease(fp_shared->lock);
 	if (!is_installed)
 		proc_exit(0);
@@ -301,6 +299,8 @@ run_protected_cycle(FpModel **model)
 		{
 			if (current == NULL)
 			{
+				/* also what sessions asked for while nobody was here */
+				fp_shmem_tell_all(slot);
 				current = fp_model_new();
 				fp_cycle_load(current);
 			}

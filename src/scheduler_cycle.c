@@ -135,10 +135,10 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
-	if (pg_atomic_exchange_u32(&slot->has_requests, 0) != 0)
+	if (pg_atomic_read_u32(&slot->has_requests) != 0)
 	{
 		begin_work(&cycle);
-		fp_requests_apply(model);
+		fp_requests_apply(model, slot);
 	}
 	fp_run_life_retry(model);
 	fp_task_state_wake_retries(model, now);

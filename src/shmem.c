@@ -25,13 +25,15 @@ static shmem_request_hook_type previous_shmem_request_hook = NULL;
 static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 
 /* What this session's transaction does at its commit. */
-static bool wake_at_commit = false;
+static int	ntold_at_commit = 0;
+static int64 told_at_commit[FP_MAX_TOLD];
 static bool probe_at_commit = false;
 
 /* The subtransaction that has done it, as long as it may be rolled back. */
 static SubTransactionId installed_at_commit = InvalidSubTransactionId;
 static SubTransactionId dropped_at_commit = InvalidSubTransactionId;
 
+static void tell(int64 *told, int *ntold, int64 request_id);
 static Size shared_size(void);
 static void request_shmem(void);
 static void startup_shmem(void);
@@ -67,10 +69,44 @@ fp_shmem_require(void)
 }
 
 void
-fp_shmem_wake_at_commit(void)
+fp_shmem_tell_at_commit(int64 request_id)
 {
 	fp_shmem_require();
-	wake_at_commit = true;
+	tell(told_at_commit, &ntold_at_commit, request_id);
+}
+
+/* Adds a request to those that are told of, as long as there is room. */
+static void
+tell(int64 *told, int *ntold, int64 request_id)
+{
+	if (*ntold == FP_MAX_TOLD)
+		*ntold = FP_TOLD_ALL;
+	if (*ntold != FP_TOLD_ALL)
+		told[(*ntold)++] = request_id;
+}
+
+int
+fp_shmem_take_told(FpDatabaseSlot *slot, int64 *request_ids)
+{
+	int			ntold;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	ntold = slot->ntold;
+	if (ntold > 0)
+		memcpy(request_ids, slot->told, sizeof(int64) * ntold);
+	slot->ntold = 0;
+	pg_atomic_write_u32(&slot->has_requests, 0);
+	LWLockRelease(fp_shared->lock);
+	return ntold;
+}
+
+void
+fp_shmem_tell_all(FpDatabaseSlot *slot)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot->ntold = FP_TOLD_ALL;
+	pg_atomic_write_u32(&slot->has_requests, 1);
+	LWLockRelease(fp_shared->lock);
 }
 
 void
@@ -174,6 +210,7 @@ fp_shmem_database(Oid database, bool create)
 	free_slot->problem[0] = '\0';
 	free_slot->is_quiet = false;
 	free_slot->quiet_at = 0;
+	free_slot->ntold = 0;
 	pg_atomic_write_u32(&free_slot->has_requests, 0);
 	return free_slot;
 }
@@ -245,7 +282,7 @@ xact_callback(XactEvent event, void *arg)
 			act_at_commit();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (wake_at_commit || installed_at_commit || dropped_at_commit)
+			if (ntold_at_commit != 0 || installed_at_commit || dropped_at_commit)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has called flowpg's functions"),
@@ -260,7 +297,7 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
 			return;
 	}
-	wake_at_commit = false;
+	ntold_at_commit = 0;
 	probe_at_commit = false;
 	installed_at_commit = InvalidSubTransactionId;
 	dropped_at_commit = InvalidSubTransactionId;
@@ -296,7 +333,7 @@ act_at_commit(void)
 	Latch	   *launcher_latch;
 
 	if (fp_shared == NULL ||
-		!(wake_at_commit || installed_at_commit || dropped_at_commit ||
+		!(ntold_at_commit != 0 || installed_at_commit || dropped_at_commit ||
 		  probe_at_commit))
 		return;
 
@@ -304,7 +341,7 @@ act_at_commit(void)
 	if (probe_at_commit)
 		fp_shared->must_probe = true;
 	slot = fp_shmem_database(MyDatabaseId, installed_at_commit);
-	if (slot != NULL && (wake_at_commit || installed_at_commit ||
+	if (slot != NULL && (ntold_at_commit != 0 || installed_at_commit ||
 						 dropped_at_commit))
 	{
 		/* one that was dropped and made anew gets a new scheduler */
@@ -313,6 +350,10 @@ act_at_commit(void)
 		if (installed_at_commit || dropped_at_commit)
 			slot->is_installed = installed_at_commit != InvalidSubTransactionId;
 		slot->is_quiet = false;
+		for (int i = 0; i < ntold_at_commit; i++)
+			tell(slot->told, &slot->ntold, told_at_commit[i]);
+		if (ntold_at_commit == FP_TOLD_ALL)
+			slot->ntold = FP_TOLD_ALL;
 		pg_atomic_write_u32(&slot->has_requests, 1);
 		scheduler_latch = slot->scheduler_latch;
 	}

@@ -133,6 +133,9 @@ typedef struct FpWorkerSlot
 	pg_atomic_uint64 rows_expected;	/* to be read in all; 0: not known */
 } FpWorkerSlot;
 
+#define FP_MAX_TOLD 128
+#define FP_TOLD_ALL (-1)
+
 typedef struct FpDatabaseSlot
 {
 	Oid			database;		/* InvalidOid: free */
@@ -157,8 +160,14 @@ typedef struct FpDatabaseSlot
 	bool		is_quiet;		/* nothing is due or running at quiet_at */
 	TimestampTz quiet_at;
 
-	/* set by sessions at commit, cleared by the scheduler */
-	pg_atomic_uint32 has_requests;
+	/*
+	 * Requests of committed sessions, by id, which the scheduler has not yet
+	 * looked at: so it finds them by key, past no row that is dead and still
+	 * there.  FP_TOLD_ALL: more than there is room for, or not known.
+	 */
+	int			ntold;
+	int64		told[FP_MAX_TOLD];
+	pg_atomic_uint32 has_requests;	/* cleared by the scheduler */
 } FpDatabaseSlot;
 
 typedef struct FpShared
@@ -184,11 +193,20 @@ extern void fp_shmem_install_hooks(void);
 extern void fp_shmem_require(void);
 
 /*
- * Sessions: wake this database's scheduler when the current transaction
- * commits (not before, not if it aborts).  PREPARE TRANSACTION is refused
- * afterwards.  has_requests: rows of flow.request were written.
+ * Sessions: tell this database's scheduler of a request, and wake it, when the
+ * current transaction commits (not before, not if it aborts).  PREPARE
+ * TRANSACTION is refused afterwards.
  */
-extern void fp_shmem_wake_at_commit(void);
+extern void fp_shmem_tell_at_commit(int64 request_id);
+
+/*
+ * Scheduler: the requests that it has been told of since it asked last, into
+ * an array of FP_MAX_TOLD; their number, or FP_TOLD_ALL: it must look at all.
+ */
+extern int	fp_shmem_take_told(FpDatabaseSlot *slot, int64 *request_ids);
+
+/* scheduler: all requests are to be looked at, whoever has told of them */
+extern void fp_shmem_tell_all(FpDatabaseSlot *slot);
 
 /* CREATE EXTENSION: tell the launcher at commit */
 extern void fp_shmem_installed_at_commit(void);
