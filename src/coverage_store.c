@@ -22,21 +22,36 @@ static void add_span(FpStoreArgs *args, const char *dag_id, TimestampTz from,
 
 
 void
-fp_coverage_store_add(const char *dag_id, TimestampTz from, TimestampTz until)
+fp_coverage_store_add(const char *dag_id, TimestampTz from, TimestampTz until,
+					  ItemPointer place)
 {
-	static FpStatement statement = {
+	static FpStatement add_at = {
+		"UPDATE flow.coverage SET covered = covered + "
+		"tstzmultirange(tstzrange($2, $3)) "
+		"WHERE ctid = $4 AND dag_id = $1 RETURNING ctid",
+		SPI_OK_UPDATE_RETURNING, 4,
+		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID}
+	};
+	static FpStatement add = {
 		"INSERT INTO flow.coverage AS c (dag_id, covered) "
 		"VALUES ($1, tstzmultirange(tstzrange($2, $3))) "
 		"ON CONFLICT (dag_id) DO UPDATE "
-		"SET covered = c.covered + excluded.covered",
-		SPI_OK_INSERT, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		"SET covered = c.covered + excluded.covered RETURNING ctid",
+		SPI_OK_INSERT_RETURNING, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};
 
 	if (from >= until)
 		return;
 	add_span(&args, dag_id, from, until);
-	fp_store_execute(&statement, &args, NULL, NULL);
+	if (ItemPointerIsValid(place))
+	{
+		fp_store_args_add_place(&args, place);
+		if (fp_store_execute(&add_at, &args, fp_store_keep_place, place) > 0)
+			return;
+		args.n--;
+	}
+	fp_store_execute(&add, &args, fp_store_keep_place, place);
 }
 
 void
@@ -58,9 +73,14 @@ fp_coverage_store_remove(const char *dag_id, TimestampTz from,
 
 bool
 fp_coverage_store_contains(const char *dag_id, TimestampTz from,
-						   TimestampTz until)
+						   TimestampTz until, const ItemPointerData *place)
 {
-	static FpStatement statement = {
+	static FpStatement contains_at = {
+		"SELECT covered @> tstzrange($2, $3) FROM flow.coverage "
+		"WHERE ctid = $4 AND dag_id = $1",
+		SPI_OK_SELECT, 4, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID}
+	};
+	static FpStatement contains = {
 		"SELECT covered @> tstzrange($2, $3) FROM flow.coverage "
 		"WHERE dag_id = $1",
 		SPI_OK_SELECT, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
@@ -69,7 +89,15 @@ fp_coverage_store_contains(const char *dag_id, TimestampTz from,
 	bool		result = false;
 
 	add_span(&args, dag_id, from, until);
-	fp_store_execute(&statement, &args, fp_store_keep_bool, &result);
+	if (place != NULL && ItemPointerIsValid(place))
+	{
+		fp_store_args_add_place(&args, place);
+		if (fp_store_execute(&contains_at, &args, fp_store_keep_bool,
+							 &result) > 0)
+			return result;
+		args.n--;
+	}
+	fp_store_execute(&contains, &args, fp_store_keep_bool, &result);
 	return result;
 }
 
@@ -94,15 +122,23 @@ fp_coverage_store_take_back(const FpRunRow *run)
 
 void
 fp_coverage_store_log(const char *dag_id, DateADT date, TimestampTz at,
-					  int64 run_id)
+					  int64 run_id, ItemPointer place)
 {
-	static FpStatement statement = {
+	static FpStatement log_at = {
+		"UPDATE flow.dag_log SET completion_datetime = $3, run_id = $4 "
+		"WHERE ctid = $5 AND dag_id = $1 AND completion_date = $2 "
+		"RETURNING ctid",
+		SPI_OK_UPDATE_RETURNING, 5,
+		{TEXTOID, DATEOID, TIMESTAMPTZOID, INT8OID, TIDOID}
+	};
+	static FpStatement log = {
 		"INSERT INTO flow.dag_log (dag_id, completion_date, "
 		"completion_datetime, run_id) VALUES ($1, $2, $3, $4) "
 		"ON CONFLICT (dag_id, completion_date) DO UPDATE "
 		"SET completion_datetime = excluded.completion_datetime, "
-		"run_id = excluded.run_id",
-		SPI_OK_INSERT, 4, {TEXTOID, DATEOID, TIMESTAMPTZOID, INT8OID}
+		"run_id = excluded.run_id RETURNING ctid",
+		SPI_OK_INSERT_RETURNING, 4,
+		{TEXTOID, DATEOID, TIMESTAMPTZOID, INT8OID}
 	};
 	FpStoreArgs args = {0};
 
@@ -110,7 +146,14 @@ fp_coverage_store_log(const char *dag_id, DateADT date, TimestampTz at,
 	fp_store_args_add(&args, DateADTGetDatum(date), false);
 	fp_store_args_add_time(&args, at);
 	fp_store_args_add_int64(&args, run_id);
-	fp_store_execute(&statement, &args, NULL, NULL);
+	if (ItemPointerIsValid(place))
+	{
+		fp_store_args_add_place(&args, place);
+		if (fp_store_execute(&log_at, &args, fp_store_keep_place, place) > 0)
+			return;
+		args.n--;
+	}
+	fp_store_execute(&log, &args, fp_store_keep_place, place);
 }
 
 bool

@@ -13,20 +13,29 @@
 #ifndef FLOWPG_COVERAGE_STORE_H
 #define FLOWPG_COVERAGE_STORE_H
 
+#include "storage/itemptr.h"
 #include "utils/date.h"
 #include "utils/timestamp.h"
 
 #include "run_store.h"
 
-/* [from, until) is covered, or no longer; nothing where that is empty */
+/*
+ * [from, until) is covered, or no longer; nothing where that is empty.
+ *
+ * place is where the row was when it was last written: a hint, which is kept
+ * up to date here, and not valid at first.  By key, each dead version of the
+ * row is walked past that some transaction could still see, and as long as one
+ * holds its snapshot, those are as many as runs have succeeded since.
+ */
 extern void fp_coverage_store_add(const char *dag_id, TimestampTz from,
-								  TimestampTz until);
+								  TimestampTz until, ItemPointer place);
 extern void fp_coverage_store_remove(const char *dag_id, TimestampTz from,
 									 TimestampTz until);
 
-/* whether all of [from, until) is covered */
+/* whether all of [from, until) is covered; place: as above, or NULL */
 extern bool fp_coverage_store_contains(const char *dag_id, TimestampTz from,
-									   TimestampTz until);
+									   TimestampTz until,
+									   const ItemPointerData *place);
 
 /*
  * The success of a run no longer counts: its interval is not covered, and its
@@ -34,9 +43,13 @@ extern bool fp_coverage_store_contains(const char *dag_id, TimestampTz from,
  */
 extern void fp_coverage_store_take_back(const FpRunRow *run);
 
-/* a run's success is that of its date; replaces what is there */
+/*
+ * A run's success is that of its date; replaces what is there.  place: a hint,
+ * likewise, of the row that was last written.
+ */
 extern void fp_coverage_store_log(const char *dag_id, DateADT date,
-								  TimestampTz at, int64 run_id);
+								  TimestampTz at, int64 run_id,
+								  ItemPointer place);
 
 /*
  * Whether dag_log has a row for the date whose word counts for a DAG of this

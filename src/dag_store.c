@@ -61,8 +61,16 @@ static FpStatement set_progress = {
 	"INSERT INTO flow.dag_progress AS p (dag_id, last_start, last_end) "
 	"VALUES ($1, $2, $3) "
 	"ON CONFLICT (dag_id) DO UPDATE"
-	" SET last_start = EXCLUDED.last_start, last_end = EXCLUDED.last_end",
-	SPI_OK_INSERT, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	" SET last_start = EXCLUDED.last_start, last_end = EXCLUDED.last_end "
+	"RETURNING ctid",
+	SPI_OK_INSERT_RETURNING, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+};
+
+static FpStatement set_progress_at = {
+	"UPDATE flow.dag_progress SET last_start = $2, last_end = $3 "
+	"WHERE ctid = $4 AND dag_id = $1 RETURNING ctid",
+	SPI_OK_UPDATE_RETURNING, 4,
+	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID}
 };
 
 /* what keep_definition reads */
@@ -279,14 +287,22 @@ fp_dag_last_start_of(TimestampTz end_date, const char *timezone)
 
 void
 fp_dag_store_set_progress(const char *dag_id, TimestampTz last_start,
-						  TimestampTz last_end)
+						  TimestampTz last_end, ItemPointer place)
 {
 	FpStoreArgs args = {0};
 
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_args_add_time(&args, last_start);
 	fp_store_args_add_time(&args, last_end);
-	fp_store_execute(&set_progress, &args, NULL, NULL);
+	if (ItemPointerIsValid(place))
+	{
+		fp_store_args_add_place(&args, place);
+		if (fp_store_execute(&set_progress_at, &args, fp_store_keep_place,
+							 place) > 0)
+			return;
+		args.n--;
+	}
+	fp_store_execute(&set_progress, &args, fp_store_keep_place, place);
 }
 
 FpDagDef *

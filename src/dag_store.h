@@ -15,6 +15,7 @@
 #define FLOWPG_DAG_STORE_H
 
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "utils/array.h"
 #include "utils/timestamp.h"
 
@@ -67,10 +68,14 @@ extern TimestampTz fp_dag_last_start(const FpDagRow *dag);
 extern TimestampTz fp_dag_last_start_of(TimestampTz end_date,
 										const char *timezone);
 
-/* scheduler: the interval of the last scheduled run */
+/*
+ * scheduler: the interval of the last scheduled run.  place: a hint, as for
+ * fp_coverage_store_add.
+ */
 extern void fp_dag_store_set_progress(const char *dag_id,
 									  TimestampTz last_start,
-									  TimestampTz last_end);
+									  TimestampTz last_end,
+									  ItemPointer place);
 
 /*
  * Definitions.

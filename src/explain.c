@@ -234,7 +234,7 @@ explain_asis(FpExplainer *self, const FpRunRow *run)
 		else
 		{
 			if (fp_coverage_store_contains(asis_dag, run->data_interval_start,
-										run->data_interval_end))
+										   run->data_interval_end, NULL))
 				continue;
 			text = explain_missing_interval(asis_dag, run);
 		}

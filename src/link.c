@@ -27,6 +27,8 @@
 
 static FpSchedule *effective_schedule(FpModel *model, FpDag *dag);
 static bool speaks_by_date(FpModel *model, const char *asis_dag);
+static const ItemPointerData *coverage_place(FpModel *model,
+											 const char *dag_id);
 static bool is_interval_satisfied(FpModel *model, FpDag *tobe,
 								  TimestampTz start, TimestampTz end);
 static void wake_waiting(FpModel *model, FpDag *dag, bool by_end,
@@ -66,8 +68,9 @@ fp_link_record_success(FpModel *model, FpRun *run, List **made)
 
 	date = date_in_zone(run->data_interval_end, dag->row->timezone);
 	fp_coverage_store_add(dag->dag_id, run->data_interval_start,
-						  run->data_interval_end);
-	fp_coverage_store_log(dag->dag_id, date, fp_clock_real(), run->run_id);
+						  run->data_interval_end, &dag->coverage_place);
+	fp_coverage_store_log(dag->dag_id, date, fp_clock_real(), run->run_id,
+						  &dag->log_place);
 
 	by_date = speaks_by_date(model, dag->dag_id);
 	foreach(lc, fp_model_tobe(model, dag->dag_id))
@@ -254,6 +257,15 @@ speaks_by_date(FpModel *model, const char *asis_dag)
 		schedule->kind == FP_SCHEDULE_ONCE;
 }
 
+/* NULL: not known */
+static const ItemPointerData *
+coverage_place(FpModel *model, const char *dag_id)
+{
+	FpDag	   *dag = fp_model_dag(model, dag_id, false);
+
+	return dag == NULL ? NULL : &dag->coverage_place;
+}
+
 static bool
 is_interval_satisfied(FpModel *model, FpDag *tobe, TimestampTz start,
 					  TimestampTz end)
@@ -268,7 +280,8 @@ is_interval_satisfied(FpModel *model, FpDag *tobe, TimestampTz start,
 			? !fp_coverage_store_has_word(asis_dag,
 										  date_in_zone(end, tobe->row->timezone),
 										  tobe->row->owner)
-			: !fp_coverage_store_contains(asis_dag, start, end))
+			: !fp_coverage_store_contains(asis_dag, start, end,
+										  coverage_place(model, asis_dag)))
 			return false;
 	}
 	return true;

@@ -14,6 +14,7 @@
 
 #include "lib/ilist.h"
 #include "lib/pairingheap.h"
+#include "storage/itemptr.h"
 #include "utils/hsearch.h"
 
 #include "dag_store.h"
@@ -182,6 +183,9 @@ struct FpDag
 	dlist_head	waiting_for_past;	/* of FpTask.past_node */
 	FpSchedule *effective;		/* cached, may be NULL; see link.c */
 	uint64		effective_as_of;	/* valid if that is the definitions' count */
+	ItemPointerData coverage_place; /* hints, see coverage_store.h */
+	ItemPointerData log_place;
+	ItemPointerData progress_place;
 	TimestampTz caught_up_since;	/* the pause that has been made up for */
 	bool		is_dirty;		/* runs may be able to start */
 	slist_node	dirty_node;

@@ -161,7 +161,7 @@ record_progress(void *arg)
 	FpDag	   *dag = arg;
 
 	fp_dag_store_set_progress(dag->dag_id, dag->bounds.last.start,
-							  dag->bounds.last.end);
+							  dag->bounds.last.end, &dag->progress_place);
 }
 
 void

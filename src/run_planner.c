@@ -1085,13 +1085,14 @@ is_covered_by(const CascadeDag *reached, const char *asis_dag,
 			if (range->start >= interval->end)
 				break;
 			if (range->start > from &&
-				!fp_coverage_store_contains(asis_dag, from, range->start))
+				!fp_coverage_store_contains(asis_dag, from, range->start,
+											NULL))
 				return false;
 			from = Max(from, range->end);
 		}
 	}
 	return from >= interval->end ||
-		fp_coverage_store_contains(asis_dag, from, interval->end);
+		fp_coverage_store_contains(asis_dag, from, interval->end, NULL);
 }
 
 /*

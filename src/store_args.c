@@ -122,6 +122,12 @@ fp_store_args_add_array(FpStoreArgs *args, Datum *elements, int n, Oid type)
 	fp_store_args_add(args, PointerGetDatum(array), false);
 }
 
+void
+fp_store_args_add_place(FpStoreArgs *args, const ItemPointerData *place)
+{
+	fp_store_args_add(args, PointerGetDatum(place), false);
+}
+
 uint64
 fp_store_execute(FpStatement *statement, const FpStoreArgs *args,
 				 FpRowCallback callback, void *arg)
@@ -161,4 +167,13 @@ void
 fp_store_keep_int64(const FpRow *row, void *arg)
 {
 	*(int64 *) arg = fp_row_int64(row, 1);
+}
+
+void
+fp_store_keep_place(const FpRow *row, void *arg)
+{
+	bool		isnull;
+
+	ItemPointerCopy((ItemPointer) DatumGetPointer(fp_row_datum(row, 1, &isnull)),
+					(ItemPointer) arg);
 }

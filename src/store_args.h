@@ -10,6 +10,7 @@
 #define FLOWPG_STORE_ARGS_H
 
 #include "nodes/pg_list.h"
+#include "storage/itemptr.h"
 #include "utils/timestamp.h"
 
 #include "spi_util.h"
@@ -46,6 +47,10 @@ extern void fp_store_args_add_texts(FpStoreArgs *args, List *values);
 extern void fp_store_args_add_array(FpStoreArgs *args, Datum *elements,
 									int n, Oid type);
 
+/* a row's ctid */
+extern void fp_store_args_add_place(FpStoreArgs *args,
+									const ItemPointerData *place);
+
 /* fp_spi_execute in an owner scope of its own */
 extern uint64 fp_store_execute(FpStatement *statement,
 							   const FpStoreArgs *args,
@@ -53,11 +58,13 @@ extern uint64 fp_store_execute(FpStatement *statement,
 
 /*
  * Callbacks.  append_text adds column 1 to the List that arg points to; the
- * others put it into the char *, bool or int64 that arg points to.
+ * others put it into the char *, bool, int64 or ItemPointerData that arg
+ * points to.
  */
 extern void fp_store_append_text(const FpRow *row, void *arg);
 extern void fp_store_keep_text(const FpRow *row, void *arg);
 extern void fp_store_keep_bool(const FpRow *row, void *arg);
 extern void fp_store_keep_int64(const FpRow *row, void *arg);
+extern void fp_store_keep_place(const FpRow *row, void *arg);
 
 #endif							/* FLOWPG_STORE_ARGS_H */
