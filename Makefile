@@ -12,12 +12,15 @@ EXTVERSION = $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" flowpg.contro
 
 MODULE_big = flowpg
 OBJS = $(sort $(patsubst %.c,%.o,$(wildcard src/*.c)))
-PG_CPPFLAGS = -Isrc
+PG_CPPFLAGS = -Isrc -DFLOWPG_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers
 
-# The install script is the parts in order, joined.
+# The install script is the parts in order, joined.  Those of released versions
+# are in the tree as they were then, and the scripts that lead from one to the
+# next.
 DATA_built = sql/flowpg--$(EXTVERSION).sql
+DATA = $(sort $(filter-out $(DATA_built),$(wildcard sql/flowpg--*.sql)))
 EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
 
 REGRESS = cron schedule graph trigger_rule dag_api operators_api document \
@@ -40,7 +43,7 @@ include $(PGXS)
 # Makefile.global empties it; flags of the caller stay.
 override PROVE_FLAGS += -I test/lib
 
-$(OBJS): $(wildcard src/*.h)
+$(OBJS): $(wildcard src/*.h) flowpg.control
 
 sql/flowpg--$(EXTVERSION).sql: $(sort $(wildcard sql/install/*.sql))
 	cat $^ > $@

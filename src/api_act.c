@@ -145,6 +145,9 @@ flow_clear(PG_FUNCTION_ARGS)
 		}
 	}
 
+	if (clearing.ncleared > 0)
+		fp_run_args_warn_if_waiting();
+
 	PG_RETURN_INT64(clearing.ncleared);
 }
 

@@ -125,6 +125,7 @@ flow_backfill(PG_FUNCTION_ARGS)
 									  row.conf, real_now);
 	fp_request_store_add(FP_REQUEST_BACKFILL, dag->dag_id, 0 /* no run */ ,
 						 backfill_id, NULL);
+	fp_run_args_warn_if_waiting();
 
 	PG_RETURN_INT64(backfill_id);
 }

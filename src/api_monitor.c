@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -306,12 +307,18 @@ scheduler_state(const FpDatabaseSlot *slot, const char **problem)
 		*problem = "flowpg is not in shared_preload_libraries";
 	else if (slot != NULL && slot->problem[0] != '\0')
 		*problem = slot->problem;
+	else if (RecoveryInProgress())
+		*problem = "this server is a standby: DAGs run on the primary";
 	else if (!fp_enabled)
 		*problem = "flowpg.enabled is off";
 
 	if (slot == NULL)
 		return "stopped";
 	if (slot->scheduler_pid != 0)
-		return slot->must_stop || slot->nholds > 0 ? "stopping" : "running";
+	{
+		if (slot->must_stop || slot->nholds > 0)
+			return "stopping";
+		return slot->is_waiting ? "waiting" : "running";
+	}
 	return slot->is_starting ? "starting" : "stopped";
 }

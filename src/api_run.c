@@ -90,6 +90,7 @@ flow_trigger(PG_FUNCTION_ARGS)
 	run_id = fp_run_store_insert(&row, conf, fp_clock_real());
 	fp_request_store_add(FP_REQUEST_RUN, dag->dag_id, run_id,
 						 0 /* no backfill */ , NULL);
+	fp_run_args_warn_if_waiting();
 
 	PG_RETURN_INT64(run_id);
 }
@@ -293,6 +294,11 @@ flow_advance(PG_FUNCTION_ARGS)
 	fp_wait_begin(&wait, NULL);
 	while (!fp_shmem_is_quiet(MyDatabaseId, until))
 	{
+		if (fp_shmem_is_waiting(MyDatabaseId))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("nothing runs in this database"),
+					 errhint("flow.scheduler_status says what the scheduler waits for.")));
 		(void) fp_wait_again(&wait);
 		/* soon is often enough: a test does this thousands of times */
 		wait.pause = Min(wait.pause, 20);

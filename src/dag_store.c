@@ -21,6 +21,7 @@
 
 #include "clock.h"
 #include "dag_store.h"
+#include "instance_store.h"
 #include "schedule.h"
 #include "spi_util.h"
 #include "store_args.h"
@@ -322,6 +323,7 @@ fp_dag_store_insert(const FpDagDef *def)
 {
 	FpStoreArgs args = {0};
 
+	fp_instance_store_settle();
 	definition_args(&args, def);
 	return fp_store_execute(&insert_dag, &args, NULL, NULL) == 1;
 }

@@ -20,6 +20,7 @@
 #include "callbacks.h"
 #include "clock.h"
 #include "guc.h"
+#include "instance_store.h"
 #include "restore.h"
 #include "run_life.h"
 #include "shmem.h"
@@ -53,8 +54,8 @@ fp_restore_model(FpModel *model, List *adopted)
 	ListCell   *lc;
 
 	/* a scheduler that only begins anew has seen no crash */
-	if (is_first)
-		model->has_crashed = !fp_run_store_begin_instance();
+	if (!fp_instance_store_begin())
+		model->has_crashed = is_first;
 	is_first = false;
 
 	restore_runs(model, backfills, runs, adopted, lost);

@@ -11,6 +11,7 @@
 #include "utils/jsonb.h"
 
 #include "dag_rights.h"
+#include "instance_store.h"
 #include "run_args.h"
 
 int64
@@ -67,4 +68,13 @@ fp_run_args_no_such_run(int64 run_id)
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
 			 errmsg("run " INT64_FORMAT " does not exist", run_id),
 			 errhint("flow.run_status lists the runs.")));
+}
+
+void
+fp_run_args_warn_if_waiting(void)
+{
+	if (fp_instance_store_home() == FP_HOME_ELSEWHERE)
+		ereport(WARNING,
+				(errmsg("nothing runs in this database yet: its DAGs come from a dump or from another database"),
+				 errhint("What was asked for waits until SELECT flow_adopt() is called.")));
 }

@@ -30,4 +30,10 @@ extern char *fp_run_args_conf(FunctionCallInfo fcinfo, int n);
 extern FpRunRow *fp_run_args_run(FunctionCallInfo fcinfo, int n);
 pg_noreturn extern void fp_run_args_no_such_run(int64 run_id);
 
+/*
+ * After something was asked of the scheduler: WARNING, where it waits for
+ * flow_adopt.
+ */
+extern void fp_run_args_warn_if_waiting(void);
+
 #endif							/* FLOWPG_RUN_ARGS_H */

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_store.c
- *	  All SQL on dag_run and instance, and the removal of old runs.
+ *	  All SQL on dag_run, and the removal of old runs.
  *
  * Called by sessions, the scheduler and workers, always inside a transaction.
  * Rows are reached by primary key, or by (dag_id, logical_date); only the
@@ -14,9 +14,7 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "miscadmin.h"
 
 #include "run_store.h"
 #include "spi_util.h"
@@ -332,46 +330,6 @@ fp_run_store_purge(TimestampTz before, int limit)
 	for (int i = 0; i < lengthof(other_statements); i++)
 		fp_store_execute(&other_statements[i], &other_args, NULL, NULL);
 	return result;
-}
-
-
-/* ---- instance ---- */
-
-bool
-fp_run_store_begin_instance(void)
-{
-	static FpStatement read_statement = {
-		"SELECT has_stopped_cleanly FROM flow.instance",
-		SPI_OK_SELECT, 0, {0}
-	};
-	static FpStatement write_statement = {
-		"INSERT INTO flow.instance (system_identifier, database_oid, "
-		"has_stopped_cleanly) VALUES ($1, $2, false) "
-		"ON CONFLICT (is_single) DO UPDATE SET has_stopped_cleanly = false",
-		SPI_OK_INSERT, 2, {INT8OID, OIDOID}
-	};
-	FpStoreArgs read_args = {0};
-	FpStoreArgs write_args = {0};
-	bool		result = true;
-
-	fp_store_execute(&read_statement, &read_args, fp_store_keep_bool,
-					 &result);
-	fp_store_args_add_int64(&write_args, (int64) GetSystemIdentifier());
-	fp_store_args_add_oid(&write_args, MyDatabaseId);
-	fp_store_execute(&write_statement, &write_args, NULL, NULL);
-	return result;
-}
-
-void
-fp_run_store_end_instance(void)
-{
-	static FpStatement statement = {
-		"UPDATE flow.instance SET has_stopped_cleanly = true",
-		SPI_OK_UPDATE, 0, {0}
-	};
-	FpStoreArgs args = {0};
-
-	fp_store_execute(&statement, &args, NULL, NULL);
 }
 
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * run_store.h
- *	  All SQL on dag_run and instance, and the removal of old runs.
+ *	  All SQL on dag_run, and the removal of old runs.
  *
  * Every function runs inside a transaction and opens its own owner scope, so
  * sessions, scheduler and workers call it alike.  Results are palloc'd in the
@@ -100,14 +100,6 @@ extern void fp_run_store_requeue(int64 run_id, int64 backfill_id,
  * them, a bounded number at a time.  Returns how many.
  */
 extern int64 fp_run_store_purge(TimestampTz before, int limit);
-
-/*
- * The server and database that the definitions are at home in.  Returns
- * whether the last scheduler of the database stopped in an orderly way, and
- * notes that one is now running.
- */
-extern bool fp_run_store_begin_instance(void);
-extern void fp_run_store_end_instance(void);
 
 /*
  * For the other *_store.c: the columns of flow.dag_run r that

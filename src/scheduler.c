@@ -31,6 +31,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "commands/dbcommands.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -45,6 +46,7 @@
 #include "clock.h"
 #include "dispatch.h"
 #include "guc.h"
+#include "instance_store.h"
 #include "link.h"
 #include "model.h"
 #include "process.h"
@@ -69,17 +71,22 @@ PGDLLEXPORT void fp_scheduler_main(Datum arg);
 static FpDatabaseSlot *slot = NULL;
 static uint32 generation;
 static bool was_installed = false;	/* so said the slot when we took it */
+static bool is_at_work = false; /* DAGs are run here; see may_run, ... */
+static bool has_nothing = false;	/* ... nor are there any */
+static char problem[FP_PROBLEM_SIZE];	/* why not */
+static bool is_waiting = false; /* for somebody to do something about it */
 static MemoryContext cycle_context = NULL;
 
 static void attach(int index);
 static void detach(int code, Datum arg);
 static void connect_to_database(void);
 static bool may_run(void);
+static void look_at_database(void);
 static void leave_if_asked(void);
 static long run_protected_cycle(FpModel **model);
 static void stop_cleanly(void);
 static void publish(FpModel *model, long timeout);
-static void set_problem(const char *problem);
+static void set_problem(const char *text);
 
 void
 fp_scheduler_main(Datum arg)
@@ -195,24 +202,59 @@ connect_to_database(void)
 }
 
 /*
- * On a worker node of Citus nothing runs.  It is looked at when the scheduler
- * starts and when sessions have something done, for a node may become one.
+ * Whether this database's DAGs are run.  It is looked at when the scheduler
+ * starts and when sessions have had something done: flow_adopt, an update of
+ * the extension, the restore of a dump, a database becoming a node of Citus.
  */
 static bool
 may_run(void)
 {
-	static bool is_worker_node = false;
 	static bool has_looked = false;
-	bool		has_requests = pg_atomic_read_u32(&slot->has_requests) != 0;
 
-	if (has_looked && !has_requests)
-		return !is_worker_node;
+	/* taken before looking, given back for the cycle to take */
+	if (pg_atomic_exchange_u32(&slot->has_requests, 0) == 0 && has_looked)
+		return is_at_work;
 
 	fp_spi_begin_transaction(NULL);
-	is_worker_node = fp_citus_is_worker_node();
+	look_at_database();
 	fp_spi_commit_transaction();
 	has_looked = true;
-	return !is_worker_node;
+	if (is_at_work)
+		pg_atomic_write_u32(&slot->has_requests, 1);
+	return is_at_work;
+}
+
+static void
+look_at_database(void)
+{
+	const char *found = NULL;
+	const char *hint = NULL;
+	FpHome		home = FP_HOME_HERE;
+
+	is_waiting = !fp_spi_version_fits(&found, &hint);
+	if (!is_waiting && fp_citus_is_worker_node())
+		found = "this database is a worker node of Citus: DAGs run on the coordinator";
+	else if (!is_waiting)
+	{
+		home = fp_instance_store_home();
+		is_waiting = home == FP_HOME_ELSEWHERE;
+		if (is_waiting)
+		{
+			found = "the DAGs of this database come from a dump or from another database, and wait for flow_adopt()";
+			hint = "If they are to run here, call SELECT flow_adopt() in this database. Those that are not can be paused or dropped first.";
+		}
+	}
+	has_nothing = home == FP_HOME_EMPTY;
+	is_at_work = found == NULL && !has_nothing;
+
+	if (found == NULL)
+		found = "";
+	if (is_waiting && strcmp(problem, found) != 0)
+		ereport(WARNING,
+				(errmsg("flowpg runs nothing in database \"%s\": %s",
+						get_database_name(MyDatabaseId), found),
+				 errhint("%s", hint)));
+	strlcpy(problem, found, FP_PROBLEM_SIZE);
 }
 
 static void
@@ -233,7 +275,7 @@ leave_if_asked(void)
 	if (must_leave)
 		fp_workers_end();
 	/* dropped with the extension, there is nothing to note it in */
-	if (is_installed)
+	if (is_installed && is_at_work)
 		stop_cleanly();
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
@@ -255,7 +297,7 @@ stop_cleanly(void)
 	{
 		fp_spi_begin_transaction(NULL);
 		if (OidIsValid(fp_spi_extension_owner()))
-			fp_run_store_end_instance();
+			fp_instance_store_end();
 		fp_spi_commit_transaction();
 	}
 	PG_CATCH();
@@ -292,8 +334,7 @@ run_protected_cycle(FpModel **model)
 			}
 			current = NULL;
 			timeout = MAX_SLEEP_MS;
-			pg_atomic_write_u32(&slot->has_requests, 0);
-			set_problem("this database is a worker node of Citus: DAGs run on the coordinator");
+			set_problem(problem);
 		}
 		else
 		{
@@ -352,16 +393,18 @@ publish(FpModel *model, long timeout)
 	slot->active_runs = model != NULL ? model->nruns : 0;
 	slot->ready_tasks = model != NULL ? model->nready : 0;
 	slot->running_tasks = model != NULL ? model->nrunning : 0;
-	slot->is_quiet = model != NULL && fp_cycle_is_quiet(model, at) &&
+	slot->is_quiet = (has_nothing ||
+					  (model != NULL && fp_cycle_is_quiet(model, at))) &&
 		pg_atomic_read_u32(&slot->has_requests) == 0;
 	slot->quiet_at = at;
 	LWLockRelease(fp_shared->lock);
 }
 
 static void
-set_problem(const char *problem)
+set_problem(const char *text)
 {
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	strlcpy(slot->problem, problem, FP_PROBLEM_SIZE);
+	slot->is_waiting = is_waiting;
+	strlcpy(slot->problem, text, FP_PROBLEM_SIZE);
 	LWLockRelease(fp_shared->lock);
 }

@@ -173,6 +173,19 @@ fp_shmem_is_quiet(Oid database, TimestampTz at)
 	return result;
 }
 
+bool
+fp_shmem_is_waiting(Oid database)
+{
+	FpDatabaseSlot *slot;
+	bool		result;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	slot = fp_shmem_database(database, false);
+	result = slot != NULL && slot->scheduler_pid != 0 && slot->is_waiting;
+	LWLockRelease(fp_shared->lock);
+	return result;
+}
+
 FpDatabaseSlot *
 fp_shmem_database(Oid database, bool create)
 {
@@ -207,6 +220,7 @@ fp_shmem_database(Oid database, bool create)
 	free_slot->running_tasks = 0;
 	free_slot->wanted_workers = 0;
 	free_slot->waiting_tasks = 0;
+	free_slot->is_waiting = false;
 	free_slot->problem[0] = '\0';
 	free_slot->is_quiet = false;
 	free_slot->quiet_at = 0;

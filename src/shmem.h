@@ -155,6 +155,7 @@ typedef struct FpDatabaseSlot
 	int			running_tasks;
 	int			wanted_workers; /* workers that tasks, or help, wait for */
 	int			waiting_tasks;	/* tasks alone */
+	bool		is_waiting;		/* for somebody to do something about it */
 	char		problem[FP_PROBLEM_SIZE];	/* empty: all is well */
 
 	bool		is_quiet;		/* nothing is due or running at quiet_at */
@@ -220,6 +221,9 @@ extern void fp_shmem_wake_launcher(void);
  * this simulated time, all requests of committed sessions done.
  */
 extern bool fp_shmem_is_quiet(Oid database, TimestampTz at);
+
+/* whether the database's scheduler waits for flow_adopt or an update */
+extern bool fp_shmem_is_waiting(Oid database);
 
 /*
  * The slot of a database; NULL: it has none (and, with create, none is left).

@@ -35,6 +35,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
@@ -47,6 +48,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/plancache.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -56,6 +58,9 @@
 #include "spi_util.h"
 
 #define OWN_SEARCH_PATH "pg_catalog, pg_temp"
+
+/* room for a version of the extension; longer ones are cut */
+#define VERSION_SIZE 64
 
 /* A setting that own statements need, as core keeps it in a variable. */
 typedef struct PinnedBool
@@ -99,8 +104,12 @@ static const char *const process_settings[][2] = {
 	{"default_transaction_deferrable", "off"},
 };
 
-/* owner of the extension as last read; InvalidOid: to be read */
+/*
+ * Owner and version of the extension as last read; InvalidOid: to be read.  Of
+ * a version that does not fit, the owner is not kept.
+ */
 static Oid	cached_owner = InvalidOid;
+static char installed_version[VERSION_SIZE];
 static bool is_owner_callback_registered = false;
 
 /* plans of fp_spi_prepare_user that are not yet freed, in TopMemoryContext */
@@ -114,7 +123,8 @@ static uint64 finish_statement(FpRowCallback callback, void *arg,
 static bool push_snapshot_if_none(void);
 static void prepare_statement(FpStatement *statement);
 static void pin_local(const char *name, const char *value);
-static Oid	read_extension_owner(void);
+static Oid	read_extension(void);
+static int	compare_versions(const char *a, const char *b);
 static void forget_extension_owner(Datum arg, Oid relid);
 static Datum row_value(const FpRow *row, int column, bool *isnull);
 static bool is_lock_error(int sqlerrcode);
@@ -321,6 +331,8 @@ void
 fp_spi_begin_owner(FpOwnerScope *scope)
 {
 	Oid			owner = fp_spi_extension_owner();
+	const char *problem;
+	const char *hint;
 
 	if (!OidIsValid(owner))
 		ereport(ERROR,
@@ -328,6 +340,12 @@ fp_spi_begin_owner(FpOwnerScope *scope)
 				 errmsg("extension \"%s\" is not installed in this database",
 						FP_EXTENSION),
 				 errhint("Use CREATE EXTENSION %s.", FP_EXTENSION)));
+	/* on the way from one version to another none fits */
+	if (!OidIsValid(cached_owner) && !creating_extension &&
+		!fp_spi_version_fits(&problem, &hint))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("%s", problem), errhint("%s", hint)));
 
 	GetUserIdAndSecContext(&scope->user_id, &scope->sec_context);
 	SetUserIdAndSecContext(owner,
@@ -417,7 +435,7 @@ fp_spi_pin_lock_timeout(const char *timeout)
  * Read once and kept until a relation of the database changes: before 18 no
  * cache of core's tells of changes in pg_extension, but whatever creates or
  * drops the extension, or gives it to someone else (REASSIGN OWNED), does the
- * same to its relations.
+ * same to its relations, and an update invalidates one (utility_hook.c).
  */
 Oid
 fp_spi_extension_owner(void)
@@ -428,9 +446,33 @@ fp_spi_extension_owner(void)
 		is_owner_callback_registered = true;
 	}
 	if (!OidIsValid(cached_owner))
-		cached_owner = read_extension_owner();
+	{
+		Oid			owner = read_extension();
+
+		if (strcmp(installed_version, FLOWPG_VERSION) != 0)
+			return owner;
+		cached_owner = owner;
+	}
 
 	return cached_owner;
+}
+
+bool
+fp_spi_version_fits(const char **problem, const char **hint)
+{
+	Oid			owner = fp_spi_extension_owner();
+
+	if (!OidIsValid(owner) || strcmp(installed_version, FLOWPG_VERSION) == 0)
+		return true;
+
+	*problem = psprintf("the library of flowpg is of version %s, the extension in this database of version %s",
+						FLOWPG_VERSION, installed_version);
+	if (compare_versions(installed_version, FLOWPG_VERSION) < 0)
+		*hint = "Use ALTER EXTENSION flowpg UPDATE.";
+	else
+		*hint = psprintf("Install the library of version %s, unless that is done, and restart the server.",
+						 installed_version);
+	return false;
 }
 
 /*
@@ -673,7 +715,7 @@ pin_local(const char *name, const char *value)
 }
 
 static Oid
-read_extension_owner(void)
+read_extension(void)
 {
 	Relation	relation;
 	ScanKeyData key;
@@ -681,6 +723,7 @@ read_extension_owner(void)
 	HeapTuple	tuple;
 	Oid			owner = InvalidOid;
 
+	installed_version[0] = '\0';
 	relation = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber,
 				F_NAMEEQ, CStringGetDatum(FP_EXTENSION));
@@ -688,11 +731,39 @@ read_extension_owner(void)
 							  1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
+	{
+		bool		isnull;
+		Datum		version = heap_getattr(tuple, Anum_pg_extension_extversion,
+										   RelationGetDescr(relation), &isnull);
+
 		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+		Assert(!isnull);
+		strlcpy(installed_version, TextDatumGetCString(version), VERSION_SIZE);
+	}
 	systable_endscan(scan);
 	table_close(relation, AccessShareLock);
 
 	return owner;
+}
+
+/* As numbers with dots in between; what follows them does not count. */
+static int
+compare_versions(const char *a, const char *b)
+{
+	for (;;)
+	{
+		char	   *a_end;
+		char	   *b_end;
+		long		a_number = strtol(a, &a_end, 10);
+		long		b_number = strtol(b, &b_end, 10);
+
+		if (a_number != b_number)
+			return a_number < b_number ? -1 : 1;
+		if (*a_end != '.' && *b_end != '.')
+			return 0;
+		a = *a_end == '.' ? a_end + 1 : "0";
+		b = *b_end == '.' ? b_end + 1 : "0";
+	}
 }
 
 static void

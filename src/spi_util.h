@@ -105,6 +105,13 @@ extern void fp_spi_pin_lock_timeout(const char *timeout);
 extern Oid	fp_spi_extension_owner(void);
 
 /*
+ * Whether this library and the extension's SQL objects are of one version;
+ * otherwise *problem and *hint say what is wrong and what to do about it.
+ * fp_spi_begin_owner raises the same as an error.
+ */
+extern bool fp_spi_version_fits(const char **problem, const char **hint);
+
+/*
  * Users' SQL that must be prepared and run with parameters several times
  * (pages of an upsert): as the current user, with the current settings.
  * setup and setup_arg are a parser setup hook (user_sql.c makes one); params

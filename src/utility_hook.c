@@ -9,14 +9,15 @@
  * first, and lets them come back when the command has ended or failed.  Who
  * may not run it disturbs nothing: rights are looked at before.
  *
- * DROP EXTENSION is noticed through the object access hook and told to the
- * scheduler at commit.
+ * DROP EXTENSION and ALTER EXTENSION ... UPDATE are noticed through the object
+ * access hook and told to the scheduler at commit.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
@@ -29,6 +30,8 @@
 #include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -57,6 +60,7 @@ static void run_held(Oid database, PlannedStmt *pstmt,
 static void release_database(int code, Datum database);
 static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
 						  int subId, void *arg);
+static void extension_altered(void);
 static Oid	database_to_clear(Node *statement);
 static bool may_create_databases(void);
 static bool has_processes(Oid database);
@@ -143,13 +147,35 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 	if (previous_object_access_hook != NULL)
 		previous_object_access_hook(access, classId, objectId, subId, arg);
 
-	if (access == OAT_DROP && classId == ExtensionRelationId)
+	if (classId == ExtensionRelationId &&
+		(access == OAT_DROP || access == OAT_POST_ALTER))
 	{
 		char	   *name = get_extension_name(objectId);
 
-		if (name != NULL && strcmp(name, FP_EXTENSION) == 0)
+		if (name == NULL || strcmp(name, FP_EXTENSION) != 0)
+			return;
+		if (access == OAT_DROP)
 			fp_shmem_dropped_at_commit();
+		else
+			extension_altered();
 	}
+}
+
+/*
+ * An update need not touch any relation; one is invalidated so that every
+ * process reads the extension's version anew (fp_spi_extension_owner), and
+ * the scheduler looks whether it may go on.
+ */
+static void
+extension_altered(void)
+{
+	Oid			relation = get_relname_relid("instance",
+											 get_namespace_oid("flow", true));
+
+	if (OidIsValid(relation))
+		CacheInvalidateRelcacheByRelid(relation);
+	if (fp_shared != NULL)
+		fp_shmem_wake_at_commit();
 }
 
 /*

@@ -369,18 +369,17 @@ CREATE TABLE flow.request (
     backfill_id bigint,
     args jsonb,
     requested_by regrole NOT NULL,
-    requested_at timestamptz NOT NULL,
-    CONSTRAINT request_pkey PRIMARY KEY (request_id)
+    requested_at timestamptz NOT NULL
 );
+-- Not unique: while a dump is restored, triggers write requests beside those
+-- that come out of it.
+CREATE INDEX request_request_id_idx ON flow.request (request_id);
 ALTER SEQUENCE flow.request_request_id_seq OWNED BY flow.request.request_id;
 COMMENT ON TABLE flow.request IS 'what sessions have asked of the scheduler and it has not yet done: it alone changes runs under way, so that no session''s lock can hold it up';
 
 CREATE TABLE flow.instance (
-    is_single boolean NOT NULL DEFAULT true,
     system_identifier bigint NOT NULL,
     database_oid oid NOT NULL,
-    has_stopped_cleanly boolean NOT NULL DEFAULT true,
-    CONSTRAINT instance_pkey PRIMARY KEY (is_single),
-    CONSTRAINT instance_is_single_check CHECK (is_single)
+    has_stopped_cleanly boolean NOT NULL DEFAULT true
 );
-COMMENT ON TABLE flow.instance IS 'the server and database that these definitions run in';
+COMMENT ON TABLE flow.instance IS 'the server and database that the DAGs run in; in others they wait for flow_adopt';

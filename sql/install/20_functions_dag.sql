@@ -252,6 +252,27 @@ COMMENT ON FUNCTION flow.pool_trigger() IS 'turns a row for the built-in pool, o
 CREATE TRIGGER pool_restore BEFORE INSERT ON flow.pool
     FOR EACH ROW EXECUTE FUNCTION flow.pool_trigger();
 
+-- Where DAGs run. -------------------------------------------------------------
+
+CREATE FUNCTION flow_adopt()
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'flow_adopt';
+COMMENT ON FUNCTION flow_adopt() IS
+'Lets the DAGs of a restored or copied database run in it; for superusers and the owners of the database and of the extension.
+Errors: 42501.';
+
+CREATE FUNCTION flow.dag_trigger()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'flow_dag_trigger';
+COMMENT ON FUNCTION flow.dag_trigger() IS 'has DAGs out of a dump wait for flow_adopt';
+
+CREATE TRIGGER dag_restore AFTER INSERT ON flow.dag
+    FOR EACH STATEMENT EXECUTE FUNCTION flow.dag_trigger();
+-- Also where session_replication_role is replica, as some tools set it.
+ALTER TABLE flow.dag ENABLE ALWAYS TRIGGER dag_restore;
+
 -- Who may use flowpg. ---------------------------------------------------------
 
 CREATE FUNCTION flow_grant(role regrole)

@@ -1,8 +1,8 @@
 -- ---------------------------------------------------------------------
--- What pg_dump takes along: definitions, history, positions, sequences.
+-- What pg_dump takes along: definitions, history, positions, requests not yet
+-- done, sequences.
 --
--- Not flow.request: a scheduler that starts reads all definitions and
--- unfinished runs anyway, and the triggers fill it while a dump is restored.
+-- Not flow.instance: a restored copy is at home nowhere until flow_adopt.
 -- Foreign keys make pg_dump load dag before what refers to it.
 -- ---------------------------------------------------------------------
 
@@ -26,7 +26,9 @@ SELECT pg_catalog.pg_extension_config_dump('flow.dag_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill_run', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.position', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.request', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.dag_run_run_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.backfill_backfill_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.callback_callback_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.bad_row_bad_row_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.request_request_id_seq', '');
