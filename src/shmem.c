@@ -75,6 +75,13 @@ fp_shmem_tell_at_commit(int64 request_id)
 	tell(told_at_commit, &ntold_at_commit, request_id);
 }
 
+void
+fp_shmem_wake_at_commit(void)
+{
+	fp_shmem_require();
+	ntold_at_commit = FP_TOLD_ALL;
+}
+
 /* Adds a request to those that are told of, as long as there is room. */
 static void
 tell(int64 *told, int *ntold, int64 request_id)

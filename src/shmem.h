@@ -200,6 +200,9 @@ extern void fp_shmem_require(void);
  */
 extern void fp_shmem_tell_at_commit(int64 request_id);
 
+/* the same for what is no request: the scheduler looks at all there is */
+extern void fp_shmem_wake_at_commit(void);
+
 /*
  * Scheduler: the requests that it has been told of since it asked last, into
  * an array of FP_MAX_TOLD; their number, or FP_TOLD_ALL: it must look at all.
