@@ -102,7 +102,11 @@ Datum
 flow_speaks_by_date(PG_FUNCTION_ARGS)
 {
 	char	   *dag_id = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	FpDagRow   *dag = fp_dag_store_get(dag_id);
 
+	/* of another's DAG, the caller sees neither coverage nor log */
+	if (dag != NULL && !fp_dag_rights_may_see(GetUserId(), dag->owner))
+		PG_RETURN_BOOL(true);
 	PG_RETURN_BOOL(fp_run_planner_speaks_by_date(fp_run_planner_effective_schedule(dag_id,
 																				   fp_clock_now())));
 }

@@ -101,7 +101,8 @@ fp_callbacks_restore(FpModel *model, List *adopted)
 				assignment->callback_id == row->callback_id)
 				token = assignment->token;
 		}
-		if (dag == NULL || dag->row == NULL ||
+		if (dag == NULL ||
+			!fp_model_is_own_version(dag, row->run->version) ||
 			(token == 0 && row->ntries >= MAX_TRIES))
 		{
 			fp_callback_store_try(row->callback_id, fp_clock_real());

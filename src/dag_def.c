@@ -220,12 +220,24 @@ first_start(const FpDagDef *old)
  * A name that DAGs of others wait for as that of an outside system: a DAG so
  * called would speak for that system.  So each of them must be one that its
  * owner could have linked to the new DAG.
+ *
+ * And the name of a dropped DAG whose history is kept: that is seen by whoever
+ * has the name.
  */
 static void
 check_name_is_free(const char *dag_id)
 {
 	List	   *tobe_rows = fp_link_store_tobe_rows(dag_id);
+	Oid			dropped_owner = fp_dag_store_dropped_owner(dag_id);
 	ListCell   *lc;
+
+	if (OidIsValid(dropped_owner) &&
+		!fp_dag_rights_may_see(GetUserId(), dropped_owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to create dag \"%s\"", dag_id),
+				 errdetail("A DAG of this name was another role's, and its history is kept."),
+				 errhint("Choose another dag_id, or have a superuser create the DAG and give it to you.")));
 
 	foreach(lc, tobe_rows)
 	{

@@ -28,7 +28,8 @@
 
 #define DAG_ROW_COLUMNS \
 	"d.dag_id, d.owner, d.schedule, d.timezone, d.start_date, d.end_date, " \
-	"d.start_is_given, d.catchup, d.is_paused, d.version, d.depends_on_past, " \
+	"d.start_is_given, d.catchup, d.is_paused, d.version, d.first_version, " \
+	"d.depends_on_past, " \
 	"d.max_active_runs, d.max_active_tasks, d.priority, d.paused_at, " \
 	"d.resumed_at, d.search_path, " \
 	"EXISTS (SELECT FROM flow.task t WHERE t.dag_id = d.dag_id), " \
@@ -103,18 +104,27 @@ static FpStatement get_definition = {
 	TIMESTAMPTZOID
 #define NUM_DEFINITION_ARGS 26
 
+/*
+ * Of a new DAG: after those that runs of a dropped DAG of this name have used,
+ * or that the scheduler may be about to write for them.
+ */
+#define NEXT_VERSION \
+	"GREATEST((SELECT max(v.version) FROM flow.dag_version v" \
+	" WHERE v.dag_id = $1), (SELECT x.version FROM flow.dropped_dag x" \
+	" WHERE x.dag_id = $1), 0) + 1"
+
 static FpStatement insert_dag = {
 	"INSERT INTO flow.dag (dag_id, owner, schedule, timezone, start_date,"
 	" start_is_given, end_date, catchup, is_paused, depends_on_past,"
 	" max_active_runs, max_active_tasks, retries, retry_delay,"
 	" retry_exponential_backoff, max_retry_delay, execution_timeout,"
 	" dagrun_timeout, priority, on_success, on_failure, description, tags,"
-	" search_path, created_at, updated_at, paused_at, version, after_run_id) "
+	" search_path, created_at, updated_at, paused_at, version, first_version,"
+	" after_run_id) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
 	" $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $25,"
 	" CASE WHEN $9 THEN $26 END,"
-	" COALESCE((SELECT max(v.version) FROM flow.dag_version v"
-	" WHERE v.dag_id = $1), 0) + 1,"
+	" " NEXT_VERSION ", " NEXT_VERSION ","
 	" (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END"
 	" FROM flow.dag_run_run_id_seq q)) "
 	"ON CONFLICT (dag_id) DO NOTHING",
@@ -161,6 +171,27 @@ static FpStatement set_owner = {
 	SPI_OK_UPDATE, 3, {TEXTOID, REGROLEOID, TIMESTAMPTZOID}
 };
 
+static FpStatement keep_name = {
+	"INSERT INTO flow.dropped_dag (dag_id, owner, version, dropped_at) "
+	"SELECT d.dag_id, d.owner, d.version, $2 FROM flow.dag d "
+	"WHERE d.dag_id = $1 "
+	"ON CONFLICT (dag_id) DO UPDATE SET owner = EXCLUDED.owner,"
+	" version = EXCLUDED.version, dropped_at = EXCLUDED.dropped_at",
+	SPI_OK_INSERT, 2, {TEXTOID, TIMESTAMPTZOID}
+};
+
+static FpStatement get_dropped_owner = {
+	"SELECT owner FROM flow.dropped_dag WHERE dag_id = $1"
+	" AND (EXISTS (SELECT FROM flow.dag_run r WHERE r.dag_id = $1)"
+	" OR EXISTS (SELECT FROM flow.backfill b WHERE b.dag_id = $1))",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
+static FpStatement forget_name = {
+	"DELETE FROM flow.dropped_dag WHERE dag_id = $1",
+	SPI_OK_DELETE, 1, {TEXTOID}
+};
+
 /* what a DAG would go on from; tasks and links to it go with the row itself */
 static FpStatement drop_dag_parts[] = {
 	{
@@ -197,6 +228,7 @@ static FpDagRow *read_dag_row(const FpRow *row);
 static void keep_dag_row(const FpRow *row, void *arg);
 static void append_dag_row(const FpRow *row, void *arg);
 static void keep_definition(const FpRow *row, void *arg);
+static void keep_oid(const FpRow *row, void *arg);
 static Interval *row_interval(const FpRow *row, int column);
 static ArrayType *row_array(const FpRow *row, int column);
 static int	row_count(const FpRow *row, int column);
@@ -323,9 +355,27 @@ fp_dag_store_insert(const FpDagDef *def)
 {
 	FpStoreArgs args = {0};
 
+	FpStoreArgs name = {0};
+
 	fp_instance_store_settle();
 	definition_args(&args, def);
-	return fp_store_execute(&insert_dag, &args, NULL, NULL) == 1;
+	if (fp_store_execute(&insert_dag, &args, NULL, NULL) == 0)
+		return false;
+
+	fp_store_args_add_text(&name, def->dag_id);
+	fp_store_execute(&forget_name, &name, NULL, NULL);
+	return true;
+}
+
+Oid
+fp_dag_store_dropped_owner(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+	Oid			owner = InvalidOid;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(&get_dropped_owner, &args, keep_oid, &owner);
+	return owner;
 }
 
 void
@@ -386,6 +436,11 @@ fp_dag_store_set_owner(const char *dag_id, Oid owner)
 void
 fp_dag_store_drop(const char *dag_id)
 {
+	FpStoreArgs name = {0};
+
+	fp_store_args_add_text(&name, dag_id);
+	fp_store_args_add_time(&name, fp_clock_real());
+	fp_store_execute(&keep_name, &name, NULL, NULL);
 	for (int i = 0; i < lengthof(drop_dag_parts); i++)
 	{
 		FpStoreArgs args = {0};
@@ -474,6 +529,7 @@ read_dag_row(const FpRow *row)
 	dag->catchup = fp_row_bool(row, ++column);
 	dag->is_paused = fp_row_bool(row, ++column);
 	dag->version = fp_row_int32(row, ++column);
+	dag->first_version = fp_row_int32(row, ++column);
 	dag->depends_on_past = fp_row_bool(row, ++column);
 	dag->max_active_runs = row_count(row, ++column);
 	dag->max_active_tasks = row_count(row, ++column);
@@ -538,6 +594,12 @@ keep_definition(const FpRow *row, void *arg)
 	def->created_at = fp_row_timestamptz(row, ++column, DT_NOBEGIN);
 	def->version = fp_row_int32(row, ++column);
 	*(FpDagDef **) arg = def;
+}
+
+static void
+keep_oid(const FpRow *row, void *arg)
+{
+	*(Oid *) arg = fp_row_oid(row, 1);
 }
 
 static Interval *

@@ -35,6 +35,7 @@ typedef struct FpDagRow
 	bool		catchup;
 	bool		is_paused;
 	int			version;
+	int			first_version;	/* earlier ones: of a dropped DAG of this name */
 	bool		depends_on_past;
 	int			max_active_runs;	/* -1: the setting */
 	int			max_active_tasks;	/* -1: the setting */
@@ -125,10 +126,16 @@ extern FpDagDef *fp_dag_store_definition(const char *dag_id);
 
 /*
  * Writes a new DAG.  False: there is one of this name already (another
- * session may have been quicker).  The version goes on from those that runs
- * of an earlier DAG of this name have used.
+ * session may have been quicker).  The version goes on from those of an
+ * earlier DAG of this name.
  */
 extern bool fp_dag_store_insert(const FpDagDef *def);
+
+/*
+ * Whose the dropped DAG of this name was, while its history is kept;
+ * InvalidOid: there is none.
+ */
+extern Oid	fp_dag_store_dropped_owner(const char *dag_id);
 
 /* writes the definition of a DAG that there is; it is a new version */
 extern void fp_dag_store_update(const FpDagDef *def);
@@ -143,7 +150,8 @@ extern void fp_dag_store_set_owner(const char *dag_id, Oid owner);
 
 /*
  * Deletes a DAG with its tasks, its links both ways, and all that it would go
- * on from (progress, positions, coverage).  Its history stays.
+ * on from (progress, positions, coverage).  Its history stays, and whose it
+ * was is kept with it.
  */
 extern void fp_dag_store_drop(const char *dag_id);
 

@@ -783,6 +783,12 @@ fp_model_task_role(const FpTask *task)
 	return task->run->dag->row->owner;
 }
 
+bool
+fp_model_is_own_version(const FpDag *dag, int version)
+{
+	return dag->row != NULL && version >= dag->row->first_version;
+}
+
 static bool
 is_ready_heap(FpModel *model, pairingheap *heap)
 {

@@ -324,4 +324,10 @@ extern FpTask *fp_model_task_by_token(FpModel *model, uint64 token);
 extern const FpTaskSpec *fp_model_task_spec(const FpTask *task);
 extern Oid	fp_model_task_role(const FpTask *task);
 
+/*
+ * Whether a version is one of the DAG that there is now, and not of a dropped
+ * one of the same name, which may have been another role's.
+ */
+extern bool fp_model_is_own_version(const FpDag *dag, int version);
+
 #endif							/* FLOWPG_MODEL_H */

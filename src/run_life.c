@@ -389,10 +389,16 @@ record_end(void *arg)
 	else if (state == FP_RUN_FAILED)
 		record->message = fp_task_run_store_first_failure(run->run_id);
 	fp_run_store_end(run->run_id, state, record->message, at);
+
+	/*
+	 * A run of a dropped DAG says nothing for a new one of its name, and
+	 * above all its callback must not run as that one's owner.
+	 */
+	if (!fp_model_is_own_version(run->dag, run->version->version))
+		return;
 	if (state == FP_RUN_SUCCESS)
 		fp_link_record_success(record->model, run, &record->made);
-	if (run->dag->row != NULL &&
-		((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
+	if (((state == FP_RUN_SUCCESS && run->version->has_on_success) ||
 		 (state == FP_RUN_FAILED && run->version->has_on_failure)))
 		record->callback_id = fp_callback_store_add(run->run_id, state,
 														at);

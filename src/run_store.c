@@ -294,6 +294,11 @@ fp_run_store_purge(TimestampTz before, int limit)
 	/* what no run that is left refers to */
 	static FpStatement other_statements[] = {
 		{
+			"DELETE FROM flow.dropped_dag x WHERE x.dropped_at < $1 AND NOT EXISTS "
+			"(SELECT FROM flow.dag_run r WHERE r.dag_id = x.dag_id)",
+			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
+		},
+		{
 			"DELETE FROM flow.dag_log WHERE completion_datetime < $1",
 			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
 		},

@@ -36,6 +36,7 @@ CREATE TABLE flow.dag (
     search_path text NOT NULL,
     start_is_given boolean NOT NULL,
     after_run_id bigint NOT NULL DEFAULT 0,
+    first_version integer NOT NULL DEFAULT 1,
     paused_at timestamptz,
     resumed_at timestamptz,
     created_at timestamptz NOT NULL,
@@ -49,6 +50,7 @@ COMMENT ON COLUMN flow.dag.owner IS 'the role that the DAG''s tasks run as';
 COMMENT ON COLUMN flow.dag.version IS 'counts the changes of the definition; a run keeps the version that it started with';
 COMMENT ON COLUMN flow.dag.start_is_given IS 'false: start_date is the moment of the first definition';
 COMMENT ON COLUMN flow.dag.after_run_id IS 'runs up to this one are those of an earlier DAG of this name';
+COMMENT ON COLUMN flow.dag.first_version IS 'versions before this one are those of an earlier DAG of this name, maybe of another owner';
 COMMENT ON COLUMN flow.dag.paused_at IS 'the real time of the last pause; what its asis DAGs did since is made up for';
 COMMENT ON COLUMN flow.dag.resumed_at IS 'with skip_missed: no interval that ended before this is made';
 COMMENT ON COLUMN flow.dag.search_path IS 'in effect when the DAG was defined; its SQL is read with it';
@@ -83,6 +85,17 @@ CREATE TABLE flow.task_dependency (
         REFERENCES flow.task ON DELETE CASCADE
 );
 COMMENT ON TABLE flow.task_dependency IS 'which task waits for which, within a DAG';
+
+-- While the history of a dropped DAG is kept, its name is its owner's: whoever
+-- takes the name sees that history.
+CREATE TABLE flow.dropped_dag (
+    dag_id text NOT NULL,
+    owner regrole NOT NULL,
+    version integer NOT NULL,
+    dropped_at timestamptz NOT NULL,
+    CONSTRAINT dropped_dag_pkey PRIMARY KEY (dag_id)
+);
+COMMENT ON TABLE flow.dropped_dag IS 'DAGs that have been dropped, while there may be a history of them; as they were last';
 
 -- Definitions, as runs started with them. --------------------------------
 -- The scheduler writes a version's rows when the first run with it starts.

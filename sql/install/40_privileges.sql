@@ -42,6 +42,10 @@ ALTER TABLE flow.dag ENABLE ROW LEVEL SECURITY;
 CREATE POLICY dag_owner ON flow.dag FOR SELECT
     USING (pg_catalog.pg_has_role(owner, 'USAGE'));
 
+ALTER TABLE flow.dropped_dag ENABLE ROW LEVEL SECURITY;
+CREATE POLICY dropped_dag_owner ON flow.dropped_dag FOR SELECT
+    USING (pg_catalog.pg_has_role(owner, 'USAGE'));
+
 ALTER TABLE flow.task ENABLE ROW LEVEL SECURITY;
 CREATE POLICY task_owner ON flow.task FOR SELECT
     USING (EXISTS (SELECT FROM flow.dag d

@@ -12,6 +12,7 @@ SELECT pg_catalog.pg_extension_config_dump('flow.pool',
     'WHERE pool OPERATOR(pg_catalog.<>) ''default'' OR slots OPERATOR(pg_catalog.<>) 128 OR description IS DISTINCT FROM ''tasks that name no pool''');
 SELECT pg_catalog.pg_extension_config_dump('flow.task', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.task_dependency', '');
+SELECT pg_catalog.pg_extension_config_dump('flow.dropped_dag', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.dag_version', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.task_version', '');
 SELECT pg_catalog.pg_extension_config_dump('flow.dependency_manager', '');
