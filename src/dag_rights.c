@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
@@ -83,6 +84,33 @@ fp_dag_rights_check_owner(Oid owner)
 						GetUserNameFromId(owner, false)),
 				 errdetail("Before PostgreSQL 17, background processes run only as roles that can log in."),
 				 errhint("Use ALTER ROLE ... LOGIN, or another role.")));
+}
+
+char *
+fp_dag_rights_why_no_session(Oid owner)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(owner));
+	Form_pg_authid role;
+	char	   *result;
+
+	if (!HeapTupleIsValid(tuple))
+		return psprintf("the DAG's owner, the role with OID %u, does not exist any more",
+						owner);
+
+	role = (Form_pg_authid) GETSTRUCT(tuple);
+	if (FP_OWNER_NEEDS_LOGIN && !role->rolcanlogin)
+		result = psprintf("the DAG's owner, role \"%s\", cannot log in",
+						  NameStr(role->rolname));
+	else if (object_aclcheck(DatabaseRelationId, MyDatabaseId, owner,
+							 ACL_CONNECT) != ACLCHECK_OK)
+		result = psprintf("the DAG's owner, role \"%s\", may not connect to the database",
+						  NameStr(role->rolname));
+	else
+		result = psprintf("no worker could connect as the DAG's owner, role \"%s\"; the server log says why",
+						  NameStr(role->rolname));
+	ReleaseSysCache(tuple);
+
+	return result;
 }
 
 void

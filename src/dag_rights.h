@@ -31,6 +31,12 @@ extern bool fp_dag_rights_may_see(Oid role, Oid owner);
 extern void fp_dag_rights_check_owner(Oid owner);
 
 /*
+ * Why no worker could begin a session as this role, as far as the catalogs
+ * say; in the current context.  The caller is in a transaction.
+ */
+extern char *fp_dag_rights_why_no_session(Oid owner);
+
+/*
  * From begin to end the process is the DAG's owner, with the DAG's
  * search_path: for looking at the DAG's SQL.  Security-restricted where the
  * session's user is another one.  An error in between undoes this with the

@@ -391,9 +391,9 @@ delete_old_rows(Oid relation, const char *column_name, Oid type,
 
 	/* by partition and place: a row is found again without an index */
 	return fp_spi_execute_once(psprintf("DELETE FROM %s AS t "
-										"WHERE (t.tableoid, t.ctid) IN "
+										"WHERE (t.tableoid, t.ctid) OPERATOR(pg_catalog.=) ANY "
 										"(SELECT o.tableoid, o.ctid FROM %s AS o "
-										"WHERE o.%s < $1 LIMIT %d)",
+										"WHERE o.%s OPERATOR(pg_catalog.<) $1 LIMIT %d)",
 										name, name, column, RETENTION_ROWS),
 							   1, &type, &cutoff, NULL, NULL, NULL);
 }

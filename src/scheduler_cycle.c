@@ -29,6 +29,7 @@
 #include "callback_store.h"
 #include "callbacks.h"
 #include "clock.h"
+#include "dag_rights.h"
 #include "dispatch.h"
 #include "guc.h"
 #include "past.h"
@@ -425,7 +426,7 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 									 done->worker_pid,
 									 done->has_begun
 									 ? "the worker was terminated while the task was running"
-									 : "no worker could connect as the DAG's owner; the server log says why",
+									 : fp_dag_rights_why_no_session(fp_model_task_role(task)),
 									 fp_clock_real()))
 	{
 		FpTaskRunRow *row = fp_task_run_store_get(run->run_id, spec->task_id,
