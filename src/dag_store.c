@@ -354,7 +354,6 @@ bool
 fp_dag_store_insert(const FpDagDef *def)
 {
 	FpStoreArgs args = {0};
-
 	FpStoreArgs name = {0};
 
 	fp_instance_store_settle();
