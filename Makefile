@@ -24,7 +24,7 @@ DATA = $(sort $(filter-out $(DATA_built),$(wildcard sql/flowpg--*.sql)))
 EXTRA_CLEAN = sql/flowpg--$(EXTVERSION).sql
 
 REGRESS = cron schedule graph trigger_rule dag_api operators_api document \
-	run_planner act upsert privileges rights
+	run_planner act upsert privileges rights bad_input
 REGRESS_OPTS = --temp-instance=tmp_check/regress --temp-config=test/flowpg.conf
 
 # pg_regress makes the last directory of --temp-instance only.

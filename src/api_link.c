@@ -32,6 +32,7 @@
 #include "dag_rights.h"
 #include "link_store.h"
 #include "request_store.h"
+#include "schedule.h"
 #include "trigger_row.h"
 
 /* A row of flow.dependency_manager; both NULL: none. */
@@ -288,12 +289,13 @@ request_dag_log(const char *dag_id, DateADT date)
 	struct pg_tm tm = {0};
 	char		text[MAXDATELEN + 1];
 
-	if (DATE_NOT_FINITE(date))
+	if (!fp_schedule_has_date(date))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid completion_date \"%s\"",
-						DATE_IS_NOBEGIN(date) ? "-infinity" : "infinity"),
-				 errhint("Give the date on which the data interval ends.")));
+						DatumGetCString(DirectFunctionCall1(date_out,
+															DateADTGetDatum(date)))),
+				 errhint("Give the date on which the data interval ends, from the year 1 to the year 9999.")));
 
 	j2date(date + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
 	EncodeDateOnly(&tm, USE_ISO_DATES, text);

@@ -30,6 +30,9 @@
 
 #define DEFAULT_NEXT_RUNS 10
 
+/* of a graph that is given as arrays; its own arrays must not become too large */
+#define MAX_TASKS 10000000
+
 PG_FUNCTION_INFO_V1(flow_next_runs);
 PG_FUNCTION_INFO_V1(flow_cron_next);
 PG_FUNCTION_INFO_V1(flow_cron_previous);
@@ -328,11 +331,12 @@ graph_arguments(FunctionCallInfo fcinfo, FpGraph *graph)
 	int			nto;
 
 	graph->ntasks = PG_GETARG_INT32(0);
-	if (graph->ntasks < 0)
+	if (graph->ntasks < 0 || graph->ntasks > MAX_TASKS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid ntasks \"%d\"", graph->ntasks),
-				 errhint("Give how many tasks there are, 0 or more.")));
+				 errhint("Give how many tasks there are, from 0 to %d.",
+						 MAX_TASKS)));
 	graph->edge_from = int_array(PG_GETARG_DATUM(1), "edge_from",
 								 &graph->nedges);
 	graph->edge_to = int_array(PG_GETARG_DATUM(2), "edge_to", &nto);

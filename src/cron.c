@@ -43,7 +43,7 @@
 
 #include "cron.h"
 
-/* Fire times outside these years do not exist. */
+/* Fire times outside these years, of UTC and of the zone, do not exist. */
 #define MIN_YEAR 1
 #define MAX_YEAR 9999
 
@@ -51,7 +51,10 @@
 #define MAX_STEP 9999
 #define MAX_DIGITS 4
 
-/* The most that one change has ever moved a zone's clocks, and some more. */
+/*
+ * The most that one change has ever moved a zone's clocks, and some more; for
+ * POSIX zones fp_schedule_timezone sees to it.
+ */
 #define MAX_SHIFT (2 * SECS_PER_DAY)
 /* The most by which two offsets of one zone have ever differed, and more. */
 #define MAX_OFFSET_SPREAD (2 * SECS_PER_DAY)
@@ -237,7 +240,7 @@ fp_cron_next(const FpCron *cron, pg_tz *zone, TimestampTz after,
 
 	if (after >= max * USECS_PER_SEC)
 		return false;
-	from = floor_seconds(Max(after, min * USECS_PER_SEC)) + 1;
+	from = (after < min * USECS_PER_SEC) ? min : floor_seconds(after) + 1;
 
 	span_locate(&span, zone, from - MAX_SHIFT);
 	for (;;)
@@ -250,7 +253,7 @@ fp_cron_next(const FpCron *cron, pg_tz *zone, TimestampTz after,
 		if (next_in_span(cron, &span, from, &tick))
 		{
 			*result = tick * USECS_PER_SEC;
-			return true;
+			return tick < max;
 		}
 		if (!next_local(cron, from + span.offset, &local))
 			return false;
@@ -282,7 +285,7 @@ fp_cron_previous(const FpCron *cron, pg_tz *zone, TimestampTz at,
 
 	if (at < min * USECS_PER_SEC)
 		return false;
-	upto = floor_seconds(Min(at, max * USECS_PER_SEC));
+	upto = (at >= max * USECS_PER_SEC) ? max - 1 : floor_seconds(at);
 
 	for (;;)
 	{
@@ -294,7 +297,7 @@ fp_cron_previous(const FpCron *cron, pg_tz *zone, TimestampTz at,
 		if (previous_in_window(cron, zone, from, upto, &last_offset, &tick))
 		{
 			*result = tick * USECS_PER_SEC;
-			return true;
+			return tick >= min;
 		}
 		if (!previous_local(cron, upto + last_offset, &local))
 			return false;

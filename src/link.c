@@ -215,10 +215,18 @@ wake_waiting(FpModel *model, FpDag *dag, bool by_end, TimestampTz from,
 	}
 }
 
-/* The date as a span of time in the DAG's timezone. */
+/*
+ * The date as a span of time in the DAG's timezone; one in which nothing ends
+ * where the run was triggered for a date on which no interval can.
+ */
 static void
 ends_on(const FpDag *dag, DateADT date, TimestampTz *from, TimestampTz *until)
 {
+	if (!fp_schedule_has_date(date))
+	{
+		*from = *until = DT_NOEND;
+		return;
+	}
 	*from = fp_run_planner_day_start(date, dag->row->timezone);
 	*until = fp_run_planner_day_start(date + 1, dag->row->timezone);
 }
@@ -335,7 +343,8 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date, List **made)
 	TimestampTz day_end;
 
 	if (tobe->row == NULL || tobe->row->schedule != NULL ||
-		tobe->row->is_paused || !tobe->row->has_tasks)
+		tobe->row->is_paused || !tobe->row->has_tasks ||
+		!fp_schedule_has_date(date))
 		return;
 	day_start = fp_run_planner_day_start(date, tobe->row->timezone);
 	day_end = fp_run_planner_day_start(date + 1, tobe->row->timezone);

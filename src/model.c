@@ -559,7 +559,9 @@ fp_model_remove_run(FpModel *model, FpRun *run)
 		pairingheap_remove(&model->deadlines, &run->deadline_node);
 	if (run->state != FP_RUN_QUEUED && run->version != NULL)
 	{
-		if (!run->is_parked)
+		if (run->is_parked)
+			run->queue->nparked--;
+		else
 			run->queue->nactive--;
 		model->nruns--;
 		for (int i = 0; i < run->version->ntasks; i++)

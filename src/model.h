@@ -106,7 +106,8 @@ typedef struct FpQueue
 {
 	FpDag	   *dag;
 	FpBackfill *backfill;		/* NULL: the DAG's own */
-	int			nactive;		/* running runs */
+	int			nactive;		/* running runs that are not parked */
+	int			nparked;
 	int			nqueued;		/* in queued */
 	pairingheap queued;			/* FpRun.queue_node: may start */
 	dlist_head	waiting;		/* FpRun.waiting_node: for asis DAGs, or for

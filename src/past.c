@@ -59,6 +59,7 @@ fp_past_park_if_idle(FpModel *model, FpRun *run)
 	if (!is_waiting)
 		return;
 	run->is_parked = true;
+	run->queue->nparked++;
 	run->queue->nactive--;
 	fp_model_mark_dirty(model, run->dag);
 }
@@ -90,6 +91,7 @@ void
 fp_past_unpark(FpModel *model, FpRun *run)
 {
 	run->is_parked = false;
+	run->queue->nparked--;
 	run->queue->nactive++;
 	for (int i = 0; i < run->version->ntasks; i++)
 	{

@@ -37,6 +37,9 @@
 /* Scheduled runs of one DAG that one cycle makes at most. */
 #define MAX_RUNS_AT_ONCE 500
 
+/* as many runs of a DAG may wait for an earlier one before no more are made */
+#define MAX_PARKED_RUNS 1000
+
 /* The end of a run, as the tables get it. */
 typedef struct RunEnd
 {
@@ -64,12 +67,15 @@ static List *remove_old_tasks(int64 run_id, List *task_versions,
 
 /*
  * As many as could start now: a long catchup is made as it is worked off, and
- * not written in advance.  Runs that wait for other DAGs do not count.
+ * not written in advance.  Runs that wait for other DAGs do not count; of those
+ * that wait for an earlier one, which hold no slot, there may only be so many,
+ * or one task that fails would bring the whole catchup into memory at once.
  */
 static bool
 has_room_for_due(const FpQueue *queue)
 {
-	return queue->nactive + queue->nqueued < fp_model_max_active_runs(queue);
+	return queue->nactive + queue->nqueued < fp_model_max_active_runs(queue) &&
+		queue->nparked < MAX_PARKED_RUNS;
 }
 
 void

@@ -46,6 +46,7 @@
 #define SCHEDULE_HINT \
 	"Give a cron expression such as \"30 2 * * *\", a preset such as @daily, @once or @continuous, an interval such as \"10 minutes\", or NULL."
 
+static bool skips_days(pg_tz *zone);
 static bool looks_like_interval(const char *text);
 static bool parse_interval(const char *text, Interval *interval);
 static void set_interval(FpSchedule *result, const char *schedule);
@@ -118,16 +119,17 @@ fp_schedule_parse(const char *schedule, const char *timezone,
  * The zone of this name.  Zones are cached by the server and stay valid for
  * the life of the process.
  *
- * What the setting TimeZone takes is taken here, for tasks run with it.  One
- * thing is not: the server reads any word with a digit in it as a POSIX zone,
- * and so a misspelt Asia/Tokyo1 as a name for UTC.
+ * What the setting TimeZone takes is taken here, for tasks run with it.  Two
+ * things are not.  The server reads any word with a digit in it as a POSIX
+ * zone, and so a misspelt Asia/Tokyo1 as a name for UTC; and it takes one whose
+ * clocks move by up to two weeks, where days would come out of order.
  */
 pg_tz *
 fp_schedule_timezone(const char *timezone)
 {
 	pg_tz	   *zone = pg_tzset(timezone);
 
-	if (zone != NULL && pg_tz_acceptable(zone))
+	if (zone != NULL && pg_tz_acceptable(zone) && !skips_days(zone))
 	{
 		const char *name = pg_get_timezone_name(zone);
 		bool		is_posix = true;
@@ -147,6 +149,32 @@ fp_schedule_timezone(const char *timezone)
 			 errdetail("There is no such time zone."),
 			 errhint("Give a name from pg_timezone_names, such as \"UTC\" or \"Europe/Zurich\".")));
 	return NULL;				/* keep compiler quiet */
+}
+
+/* Can an interval end on this date?  False also for the infinite ones. */
+bool
+fp_schedule_has_date(DateADT date)
+{
+	return date >= date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE &&
+		date <= date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE;
+}
+
+/*
+ * Do the zone's clocks ever move by more than a day?  The two changes of a
+ * POSIX zone come each year; no place has moved so far.
+ */
+static bool
+skips_days(pg_tz *zone)
+{
+	pg_time_t	at = 0;
+	pg_time_t	boundary;
+	long int	before;
+	long int	after;
+	int			is_dst;
+
+	return pg_next_dst_boundary(&at, &before, &is_dst, &boundary, &after,
+								&is_dst, zone) == 1 &&
+		labs(after - before) > SECS_PER_DAY;
 }
 
 /*

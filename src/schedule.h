@@ -12,6 +12,7 @@
 #define FLOWPG_SCHEDULE_H
 
 #include "pgtime.h"
+#include "utils/date.h"
 #include "utils/timestamp.h"
 
 #include "cron.h"
@@ -63,6 +64,7 @@ extern FpSchedule *fp_schedule_parse(const char *schedule,
 									 const char *timezone,
 									 TimestampTz anchor);
 extern pg_tz *fp_schedule_timezone(const char *timezone);
+extern bool fp_schedule_has_date(DateADT date);
 extern bool fp_schedule_at_or_after(const FpSchedule *schedule,
 									TimestampTz at, FpInterval *result);
 extern bool fp_schedule_after(const FpSchedule *schedule, TimestampTz at,

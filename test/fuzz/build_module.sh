@@ -1,12 +1,12 @@
 #!/bin/bash
-# build_module.sh OUTPUT PG_CONFIG [libfuzzer] - compiles pure.c and the pure
+# build_module.sh OUTPUT PG_CONFIG [libfuzzer | plain] - compiles pure.c and the pure
 # files with sanitizers into a module; prints what a server which loads it must
 # have in LD_PRELOAD.
 #
 # gcc is enough to replay inputs; libFuzzer wants clang and its runtime
 # (Debian: clang libclang-rt-14-dev).
 set -eu
-output=$1 pg_config=$2 libfuzzer=${3:-}
+output=$1 pg_config=$2 kind=${3:-}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 sources=("$here/pure.c")
 for name in cron schedule graph cycle trigger_rule jsonb_util
@@ -30,11 +30,16 @@ gcc -shared -fPIC -o "$output.preload" "$output.c"
 # The server's flags say -fwrapv; without it, overflows are found, too.
 flags=(-std=gnu99 -g -O1 -fPIC -shared -fno-omit-frame-pointer -D_GNU_SOURCE
 	-Wall -Wno-ignored-attributes -Wl,-Bsymbolic
-	-fsanitize=undefined,address -fno-sanitize-recover=all
 	-include "$here/shim.h" -I"$here/../../src"
 	-I"$("$pg_config" --includedir-server)")
 
-if [ -z "$libfuzzer" ]
+if [ "$kind" = plain ]
+then
+	gcc "${flags[@]}" -fwrapv -o "$output" "${sources[@]}"
+	exit
+fi
+flags+=(-fsanitize=undefined,address -fno-sanitize-recover=all)
+if [ -z "$kind" ]
 then
 	gcc "${flags[@]}" -o "$output" "${sources[@]}"
 	runtime=$(gcc -print-file-name=libasan.so)

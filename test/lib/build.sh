@@ -298,7 +298,7 @@ make_flowpg()
 {
 	cd "$tree" &&
 		as_server_user make -s clean "${make_options[@]}" >/dev/null &&
-		as_server_user make -s -j2 "${make_options[@]}" COPT=-Werror &&
+		as_server_user make -s -j2 "${make_options[@]}" "COPT=-Werror ${COPT:-}" &&
 		as_server_user make -s install "${make_options[@]}" >/dev/null
 }
 
