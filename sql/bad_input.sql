@@ -29,3 +29,10 @@ INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('outside', '4713-11-2
 INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('outside', '5874897-12-31');
 INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('outside', 'infinity');
 SELECT flow_drop_dag('word_waits');
+
+-- durations beyond what is counted in microseconds
+SELECT flow_create_dag('too_long', retry_delay => '178000000 years');
+SELECT flow_create_dag('too_long', retry_delay => '10001 years');
+SELECT flow_create_dag('too_long', dagrun_timeout => '10000 years');
+SELECT flow_add_sql('too_long', 'a', 'SELECT 1', execution_timeout => '2147483647 days');
+SELECT flow_drop_dag('too_long');

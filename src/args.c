@@ -31,6 +31,9 @@
 /* a value that is too long is shown up to here */
 #define SHOWN_CHARS 50
 
+/* of an argument: times in the scheduler, in microseconds, have room for it */
+#define MAX_INTERVAL_YEARS 10000
+
 pg_noreturn static void null_argument(const char *argument);
 pg_noreturn static void invalid_timestamp(const char *argument,
 										  Timestamp local);
@@ -131,6 +134,9 @@ fp_args_interval(FunctionCallInfo fcinfo, int n, const char *argument,
 				 FpArgsSign sign)
 {
 	static const Interval zero = {0};
+	static const Interval longest = {
+		.month = MAX_INTERVAL_YEARS * MONTHS_PER_YEAR
+	};
 	Interval   *interval;
 	bool		is_accepted = false;
 
@@ -156,6 +162,15 @@ fp_args_interval(FunctionCallInfo fcinfo, int n, const char *argument,
 				 sign == FP_ARGS_POSITIVE ?
 				 errhint("Give an interval longer than zero, such as \"10 minutes\".") :
 				 errhint("Give an interval of zero or longer, such as \"10 minutes\".")));
+	if (DatumGetInt32(DirectFunctionCall2(interval_cmp,
+										  IntervalPGetDatum(interval),
+										  IntervalPGetDatum(&longest))) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s \"%s\"", argument,
+						fp_args_interval_text(interval)),
+				 errhint("Give an interval of %d years at most.",
+						 MAX_INTERVAL_YEARS)));
 	return interval;
 }
 

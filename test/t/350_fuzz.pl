@@ -372,7 +372,8 @@ sub end_script
 
 		$states{$state}++;
 		next if $state !~ /^(XX|57|40P|58|53|F0|26)/;
-		next if $state eq '57014' && $statement =~ /flow_(wait|advance)/;
+		# those that wait, and those that were asked for all intervals of all years
+		next if $state eq '57014' && $statement =~ /flow_(wait|advance|due_runs|next_runs|backfill|preview_backfill)/;
 		# a task that was asked to end the session
 		next if $state eq '57P01' && $statement =~ /flow_test_task/;
 		push @found, "$state: $statement\n$message";
@@ -392,9 +393,14 @@ sub look_at_log
 	my $log = slurp_file($node->logfile, $log_at);
 
 	$log_at = -s $node->logfile;
-	foreach my $line (split /\n/, $log)
+	my @lines = split /\n(?=\d{4}-)/, $log;
+
+	foreach my $i (0 .. $#lines)
 	{
-		push @found, $line
+		my $line = $lines[$i];
+
+		# with what follows about it
+		push @found, join "\n", grep { defined } @lines[ $i .. $i + 2 ]
 		  if $line =~ /\] XX\w{3} |PANIC:|TRAP:|terminated by signal|exited with exit code [^01]|leak|\] \w{5} flowpg (launcher|scheduler) .*(ERROR|FATAL):/
 		  && $line !~ /STATEMENT:|terminating flowpg|terminating background worker/
 		  # a cycle that meets a lock of a session is done again
