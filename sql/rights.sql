@@ -121,7 +121,6 @@ INSERT INTO flow.position VALUES ('secret dag', 'secret upsert', '{"last": {"a":
 SET SESSION AUTHORIZATION regress_rights_ann;
 SELECT flow_backfill('secret dag', '2024-02-01', '2024-02-02', conf => '{"secret": 1}') AS backfill \gset
 SET SESSION AUTHORIZATION regress_rights_root;
-INSERT INTO flow.instance (system_identifier, database_oid) VALUES (0, 0) ON CONFLICT DO NOTHING;
 
 --
 -- What comes of a statement of a role; all that it did is undone
