@@ -357,6 +357,25 @@ release_blocked(FpModel *model, const Room *room)
 	return nreleased;
 }
 
+Bitmapset *
+fp_dispatch_waiting_lanes(void)
+{
+	Bitmapset  *result = NULL;
+	HASH_SEQ_STATUS status;
+	Role	   *role;
+
+	if (roles == NULL)
+		return NULL;
+	hash_seq_init(&status, roles);
+	while ((role = hash_seq_search(&status)) != NULL)
+	{
+		if (role->lane >= 0 && role->blocked != NULL &&
+			!pairingheap_is_empty(role->blocked))
+			result = bms_add_member(result, role->lane);
+	}
+	return result;
+}
+
 /* The most important task that may be looked at, or NULL. */
 static FpTask *
 next_task(FpModel *model)

@@ -8,6 +8,8 @@
 #ifndef FLOWPG_DISPATCH_H
 #define FLOWPG_DISPATCH_H
 
+#include "nodes/bitmapset.h"
+
 #include "model.h"
 #include "shmem.h"
 
@@ -38,6 +40,9 @@ typedef struct FpAttempts
  * List of FpTask *.
  */
 extern List *fp_dispatch_plan(FpModel *model, FpAttempts *attempts);
+
+/* the lanes of roles for whose tasks the last plan had no room */
+extern Bitmapset *fp_dispatch_waiting_lanes(void);
 
 /* puts planned tasks into their lanes and wakes idle workers */
 extern void fp_dispatch_hand_over(FpModel *model, List *tasks);

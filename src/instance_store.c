@@ -90,10 +90,16 @@ fp_instance_store_adopt(void)
 void
 fp_instance_store_disown(void)
 {
+	/*
+	 * A row of its own, beside one that is right: so none is updated that the
+	 * scheduler writes, and whoever defines the first DAG meanwhile does not
+	 * make this database the home of those that have been loaded.
+	 */
 	static FpStatement statement = {
-		"UPDATE flow.instance i SET system_identifier = 0, database_oid = 0 "
-		"WHERE " IS_HERE,
-		SPI_OK_UPDATE, 2, {INT8OID, OIDOID}
+		"INSERT INTO flow.instance (system_identifier, database_oid) "
+		"SELECT 0, 0 WHERE NOT EXISTS (SELECT FROM flow.instance i "
+		"WHERE NOT " IS_HERE ")",
+		SPI_OK_INSERT, 2, {INT8OID, OIDOID}
 	};
 
 	execute(&statement, NULL, NULL);

@@ -393,6 +393,12 @@ publish(FpModel *model, long timeout)
 	slot->active_runs = model != NULL ? model->nruns : 0;
 	slot->ready_tasks = model != NULL ? model->nready : 0;
 	slot->running_tasks = model != NULL ? model->nrunning : 0;
+	if (model == NULL)
+	{
+		/* other databases do not wait for what is not run here */
+		slot->wanted_workers = 0;
+		slot->waiting_tasks = 0;
+	}
 	slot->is_quiet = (has_nothing ||
 					  (model != NULL && fp_cycle_is_quiet(model, at))) &&
 		pg_atomic_read_u32(&slot->has_requests) == 0;

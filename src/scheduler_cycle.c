@@ -89,6 +89,7 @@ static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
 static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 							  const FpDone *done);
+static const char *why_no_session(const FpTask *task);
 static void after_result(FpModel *model, FpTask *task);
 static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
 static void settle_runs(FpModel *model, Cycle *cycle, TimestampTz now);
@@ -179,7 +180,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		XLogFlush(cycle.lsn);
 
 	fp_dispatch_hand_over(model, planned);
-	has_shortage = !fp_workers_tend(model);
+	has_shortage = !fp_workers_tend(model, fp_dispatch_waiting_lanes());
 	model->shortage = has_shortage ?
 		"no background worker slot is free: increase max_worker_processes" : "";
 	keep_house();
@@ -321,6 +322,15 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 	after_result(model, task);
 }
 
+/* Why a worker could not begin; of a dropped DAG nobody asks. */
+static const char *
+why_no_session(const FpTask *task)
+{
+	if (task->run->dag->row == NULL || task->run->is_cancelling)
+		return "no worker could begin a session";
+	return fp_dag_rights_why_no_session(fp_model_task_role(task));
+}
+
 /* What follows from any end of an attempt. */
 static void
 after_result(FpModel *model, FpTask *task)
@@ -426,7 +436,7 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 									 done->worker_pid,
 									 done->has_begun
 									 ? "the worker was terminated while the task was running"
-									 : fp_dag_rights_why_no_session(fp_model_task_role(task)),
+									 : why_no_session(task),
 									 fp_clock_real()))
 	{
 		FpTaskRunRow *row = fp_task_run_store_get(run->run_id, spec->task_id,

@@ -374,7 +374,11 @@ act_at_commit(void)
 		for (int i = 0; i < ntold_at_commit; i++)
 			tell(slot->told, &slot->ntold, told_at_commit[i]);
 		if (ntold_at_commit == FP_TOLD_ALL)
+		{
 			slot->ntold = FP_TOLD_ALL;
+			/* it may have been what was waited for */
+			slot->is_waiting = false;
+		}
 		pg_atomic_write_u32(&slot->has_requests, 1);
 		scheduler_latch = slot->scheduler_latch;
 	}

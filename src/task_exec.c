@@ -31,6 +31,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "common/hashfn.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -72,14 +73,17 @@
 /* Code that swallows its cancellation this many times loses its worker. */
 #define MAX_CANCELS 10
 
-/* Commands of tasks kept by a worker; all are forgotten when it is full. */
-#define MAX_CACHED_COMMANDS 256
+/*
+ * Memory for the commands of tasks that a worker keeps; all are forgotten when
+ * it is full.  Some thousands of short ones.
+ */
+#define COMMAND_CACHE_SIZE (4 * 1024 * 1024)
 
 typedef struct CommandKey
 {
 	int32		version;
-	char		dag_id[FP_ID_SIZE];
-	char		task_id[FP_ID_SIZE];
+	const char *dag_id;
+	const char *task_id;
 } CommandKey;
 
 typedef struct CachedCommand
@@ -146,6 +150,9 @@ static char *own_context(const Attempt *attempt);
 static void error_context(void *arg);
 static void start_timers(int64 execution_timeout);
 static void stop_timers(void);
+static uint32 hash_command_key(const void *key, Size keysize);
+static int	match_command_keys(const void *key1, const void *key2,
+							   Size keysize);
 static void clean_up(const Attempt *attempt, MemoryContext previous);
 static void handle_heartbeat(void);
 static void handle_deadline(void);
@@ -943,12 +950,12 @@ commit_later(const Attempt *attempt)
 static FpTaskCommand *
 find_command(const FpAssignment *assignment)
 {
-	CommandKey *key = palloc0(sizeof(CommandKey));
+	CommandKey	key;
 	CachedCommand *entry;
 	FpTaskCommand *command;
 
 	if (commands != NULL &&
-		hash_get_num_entries(commands) >= MAX_CACHED_COMMANDS)
+		MemoryContextMemAllocated(command_context, true) >= COMMAND_CACHE_SIZE)
 	{
 		MemoryContextDelete(command_context);
 		commands = NULL;
@@ -963,15 +970,18 @@ find_command(const FpAssignment *assignment)
 		memset(&control, 0, sizeof(control));
 		control.keysize = sizeof(CommandKey);
 		control.entrysize = sizeof(CachedCommand);
+		control.hash = hash_command_key;
+		control.match = match_command_keys;
 		control.hcxt = command_context;
 		commands = hash_create("flowpg commands", 64, &control,
-							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+							   HASH_ELEM | HASH_FUNCTION | HASH_COMPARE |
+							   HASH_CONTEXT);
 	}
 
-	key->version = assignment->version;
-	strlcpy(key->dag_id, assignment->dag_id, FP_ID_SIZE);
-	strlcpy(key->task_id, assignment->task_id, FP_ID_SIZE);
-	entry = hash_search(commands, key, HASH_FIND, NULL);
+	key.version = assignment->version;
+	key.dag_id = assignment->dag_id;
+	key.task_id = assignment->task_id;
+	entry = hash_search(commands, &key, HASH_FIND, NULL);
 	if (entry != NULL)
 		return entry->command;
 
@@ -980,11 +990,35 @@ find_command(const FpAssignment *assignment)
 	command = fp_version_store_command(assignment->dag_id,
 									   assignment->version,
 									   assignment->task_id);
+	key.dag_id = pstrdup(assignment->dag_id);
+	key.task_id = pstrdup(assignment->task_id);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(task_context);
-	entry = hash_search(commands, key, HASH_ENTER, NULL);
+	entry = hash_search(commands, &key, HASH_ENTER, NULL);
 	entry->command = command;
 	return command;
+}
+
+static uint32
+hash_command_key(const void *key, Size keysize)
+{
+	const CommandKey *k = key;
+
+	return hash_combine(hash_combine(k->version,
+									 string_hash(k->dag_id, FP_ID_SIZE)),
+						string_hash(k->task_id, FP_ID_SIZE));
+}
+
+/* 0: they are equal */
+static int
+match_command_keys(const void *key1, const void *key2, Size keysize)
+{
+	const CommandKey *k1 = key1;
+	const CommandKey *k2 = key2;
+
+	return !(k1->version == k2->version &&
+			 strcmp(k1->dag_id, k2->dag_id) == 0 &&
+			 strcmp(k1->task_id, k2->task_id) == 0);
 }
 
 /* what pg_stat_activity shows */

@@ -36,7 +36,7 @@
 static BackgroundWorkerHandle **handles = NULL;
 static bool has_warned_of_shortage = false;
 
-static void claim_idle_worker(void);
+static void claim_idle_worker(const Bitmapset *wants);
 static void wake_other_schedulers(void);
 static void give_workers_away(void);
 static void wake_idle_workers(int lane, int n);
@@ -46,12 +46,13 @@ static void settle_handles(void);
 static void settle_orphans(void);
 
 bool
-fp_workers_tend(FpModel *model)
+fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 {
 	bool		result = true;
 	int			nwanted = 0;
 	int			nwaiting = model->nwaiting_for_worker;
 	bool		is_news = false;
+	Bitmapset  *wants = waiting_lanes;	/* and those that want more workers */
 	FpDatabaseSlot *slot;
 
 	settle_handles();
@@ -101,6 +102,7 @@ fp_workers_tend(FpModel *model)
 		{
 			nwanted += nneeded;
 			nwaiting += Max(nattempts, 0);
+			wants = bms_add_member(wants, i);
 			if (nworkers == 0)
 				result = false;
 		}
@@ -118,7 +120,7 @@ fp_workers_tend(FpModel *model)
 	LWLockRelease(fp_shared->lock);
 
 	if (nwanted > 0)
-		claim_idle_worker();
+		claim_idle_worker(wants);
 	if (is_news)
 		wake_other_schedulers();
 	give_workers_away();
@@ -128,10 +130,11 @@ fp_workers_tend(FpModel *model)
 /*
  * Idle workers stand in the way of tasks of another role or database when no
  * slot is free: one of them is asked to leave.  Its exit wakes whoever waits
- * for a slot.
+ * for a slot.  Not one of a lane that wants workers itself: it has just done
+ * all there was, and more is coming.
  */
 static void
-claim_idle_worker(void)
+claim_idle_worker(const Bitmapset *wants)
 {
 	FpWorkerSlot *idle = NULL;
 	Latch	   *latch = NULL;
@@ -149,7 +152,8 @@ claim_idle_worker(void)
 			idle = NULL;
 			break;
 		}
-		if (worker->state == FP_WORKER_IDLE && lane->head == lane->tail)
+		if (worker->state == FP_WORKER_IDLE && lane->head == lane->tail &&
+			!bms_is_member(worker->lane, wants))
 			idle = worker;
 	}
 	if (idle != NULL)

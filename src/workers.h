@@ -8,13 +8,17 @@
 #ifndef FLOWPG_WORKERS_H
 #define FLOWPG_WORKERS_H
 
+#include "nodes/bitmapset.h"
+
 #include "model.h"
 
 /*
- * Starts, retires and gives away workers as the lanes need it.  Returns false
- * where a worker is needed and could not be started: try again in a while.
+ * Starts, retires and gives away workers as the lanes need it; the workers of
+ * waiting_lanes, for which there are more attempts to come, do not leave.
+ * Returns false where a worker is needed and could not be started: try again
+ * in a while.
  */
-extern bool fp_workers_tend(FpModel *model);
+extern bool fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes);
 
 /*
  * Ends the workers of this database, for a scheduler that leaves it; returns

@@ -136,6 +136,10 @@ is(value($node, q{SELECT state, count(*), count(*) FILTER (WHERE (conf ->> 'n'):
 	"failed|10|10\nsuccess|90|0", '100 runs end, ten of them as failed');
 is(value($node, q{SELECT state, count(*), count(DISTINCT (run_id, task_id)) FROM flow.task_run WHERE dag_id = 'short' GROUP BY 1 ORDER BY 1}),
 	"failed|10|10\nsuccess|9950|9950\nupstream_failed|40|40", '10,000 tasks are in the states that they should be in');
+
+# One that had just nothing to do was once taken for one in the way of others.
+shows($node, 'SELECT count(DISTINCT worker_pid) <= 8 FROM flow.task_attempt', 't', 'workers have stayed all the while');
+
 is(value($node, q{SELECT count(*) FROM flow.task_run WHERE dag_id = 'short' AND (state <> 'success') <> (task_id ~ '^c3_[5-9]' AND run_id IN (SELECT run_id FROM flow.dag_run WHERE state = 'failed'))}),
 	'0', 'each of them');
 is(value($node, q{SELECT count(*), count(DISTINCT (run_id, task_id)) FROM effect JOIN flow.dag_run USING (run_id) WHERE dag_id = 'short'}), '9950|9950', 'what has succeeded has done its work once');

@@ -329,5 +329,30 @@ like(value($node, q{SELECT owner FROM flow.dag_status WHERE dag_id = 'of dropped
 $node->safe_psql('postgres', q{SELECT flow_set_owner('of dropped', 'kept'); SELECT flow_add_sql('of dropped', 't', 'SELECT 1')});
 is(wait_for_run($node, trigger($node, 'of dropped')), 'success', 'and given to another role');
 
+# A DAG is dropped while its scheduler makes sure that a worker, which could
+# not begin, is gone.
+SKIP:
+{
+	skip 'the owner needs no LOGIN', 1 if $node->pg_version >= 17;
+	$node->safe_psql('postgres', 'CREATE ROLE leaving LOGIN; SELECT flow_grant($$leaving$$)');
+	foreach my $try (1 .. 5)
+	{
+		$node->safe_psql('postgres', q{
+			ALTER ROLE leaving LOGIN;
+			BEGIN;
+			SELECT flow_create_dag('leaving');
+			SELECT flow_add_sql('leaving', 'task', 'SELECT 1');
+			SELECT flow_set_owner('leaving', 'leaving');
+			COMMIT;
+			ALTER ROLE leaving NOLOGIN;
+			SELECT flow_trigger('leaving');
+			SELECT pg_sleep(0.05 * } . $try . q{);
+			SELECT flow_drop_dag('leaving')});
+	}
+	wait_for($node, q{SELECT count(*) = 5 FROM flow.dag_run WHERE dag_id = 'leaving' AND state IN ('failed', 'cancelled')},
+		'runs of the dropped DAG to end');
+	is(crash_count($node), 0, 'a DAG whose worker cannot begin can be dropped');
+}
+
 $node->stop;
 done_testing();
