@@ -18,6 +18,7 @@ CREATE ROLE regress_rights_eve LOGIN;           -- is not granted
 --
 -- CREATE EXTENSION among what others have planted
 --
+\set SHOW_CONTEXT never
 SELECT format('GRANT CREATE ON DATABASE %I TO regress_rights_eve', current_database()) \gexec
 GRANT CREATE ON SCHEMA public TO regress_rights_eve, regress_rights_ann;
 SET SESSION AUTHORIZATION regress_rights_eve;
@@ -31,6 +32,7 @@ CREATE FUNCTION public.flow_drop_pool(pool text) RETURNS void LANGUAGE sql AS ''
 SET SESSION AUTHORIZATION regress_rights_root;
 CREATE EXTENSION flowpg;
 DROP FUNCTION public.flow_drop_pool;
+\set SHOW_CONTEXT errors
 -- operators that would fit better than those of pg_catalog, and functions
 SET SESSION AUTHORIZATION regress_rights_eve;
 DO $$
