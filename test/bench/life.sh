@@ -1,11 +1,11 @@
 # life.sh - part of run.sh: what flowpg costs when nothing is due, beside
 # pg_cron; whether its processes grow; how soon a scheduler is ready.
 
-idle_dags=1000 idle_seconds=60 rounds=3
+idle_dags=1000 idle_seconds=60 settle_seconds=20 rounds=3
 few_tasks=10000 many_tasks=100000 unfinished_runs=100
 if [ -n "$quick" ]
 then
-	idle_seconds=5 rounds=1 few_tasks=2000 many_tasks=4000 unfinished_runs=5
+	idle_seconds=5 settle_seconds=0 rounds=1 few_tasks=2000 many_tasks=4000 unfinished_runs=5
 fi
 tasks_a_run=1000
 
@@ -46,22 +46,26 @@ idle_usage()
 	SQL
 }
 
+# Of transactions that write; the question is none.
+next_xid="SELECT pg_snapshot_xmax(pg_current_snapshot())"
+
 measure_idle()
 {
 	local before after peer xid lsn wal cpu_before cpu_after wakeups_before wakeups_after
 
 	# workers leave, statistics are written, what was dirty is on disk
 	until_true 120 "SELECT count(*) = 0 FROM flow.worker_status"
-	must_sql <<<"CHECKPOINT"
 	for ((round = 1; round <= rounds; round++))
 	do
+		# the server itself tells standbys of what was written before, each 15 s
+		must_sql <<<"CHECKPOINT"
+		sleep "$settle_seconds"
 		before=$(idle_usage)
-		xid=$(must_sql <<<"SELECT pg_current_xact_id()")
+		xid=$(must_sql <<<"$next_xid")
 		lsn=$(must_sql <<<"SELECT pg_current_wal_insert_lsn()")
 		sleep "$idle_seconds"
 		wal=$(must_sql <<<"SELECT pg_current_wal_insert_lsn() - '$lsn'")
-		# one is that of the question
-		xid=$(must_sql <<<"SELECT pg_current_xact_id()::text::bigint - $xid - 1")
+		xid=$(($(must_sql <<<"$next_xid") - xid))
 		after=$(idle_usage)
 		sample wal both "$round" "$wal"
 		sample transactions both "$round" "$xid"
