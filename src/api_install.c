@@ -52,7 +52,7 @@ flow_adopt(PG_FUNCTION_ARGS)
 				 errhint("Only superusers and the owners of the database and of the extension decide where DAGs run.")));
 
 	if (fp_instance_store_adopt())
-		fp_shmem_wake_at_commit();
+		fp_shmem_look_at_commit();
 	else
 		ereport(NOTICE,
 				(errmsg("the DAGs of this database run here already")));
@@ -72,7 +72,7 @@ flow_dag_trigger(PG_FUNCTION_ARGS)
 	if (!InSecurityRestrictedOperation())
 	{
 		fp_instance_store_disown();
-		fp_shmem_wake_at_commit();
+		fp_shmem_look_at_commit();
 	}
 	return PointerGetDatum(NULL);
 }

@@ -44,14 +44,8 @@ fp_coverage_store_add(const char *dag_id, TimestampTz from, TimestampTz until,
 	if (from >= until)
 		return;
 	add_span(&args, dag_id, from, until);
-	if (ItemPointerIsValid(place))
-	{
-		fp_store_args_add_place(&args, place);
-		if (fp_store_execute(&add_at, &args, fp_store_keep_place, place) > 0)
-			return;
-		args.n--;
-	}
-	fp_store_execute(&add, &args, fp_store_keep_place, place);
+	fp_store_execute_at(&add_at, &add, &args, place, fp_store_keep_place,
+						place);
 }
 
 void
@@ -89,15 +83,8 @@ fp_coverage_store_contains(const char *dag_id, TimestampTz from,
 	bool		result = false;
 
 	add_span(&args, dag_id, from, until);
-	if (place != NULL && ItemPointerIsValid(place))
-	{
-		fp_store_args_add_place(&args, place);
-		if (fp_store_execute(&contains_at, &args, fp_store_keep_bool,
-							 &result) > 0)
-			return result;
-		args.n--;
-	}
-	fp_store_execute(&contains, &args, fp_store_keep_bool, &result);
+	fp_store_execute_at(&contains_at, &contains, &args, place,
+						fp_store_keep_bool, &result);
 	return result;
 }
 
@@ -146,14 +133,8 @@ fp_coverage_store_log(const char *dag_id, DateADT date, TimestampTz at,
 	fp_store_args_add(&args, DateADTGetDatum(date), false);
 	fp_store_args_add_time(&args, at);
 	fp_store_args_add_int64(&args, run_id);
-	if (ItemPointerIsValid(place))
-	{
-		fp_store_args_add_place(&args, place);
-		if (fp_store_execute(&log_at, &args, fp_store_keep_place, place) > 0)
-			return;
-		args.n--;
-	}
-	fp_store_execute(&log, &args, fp_store_keep_place, place);
+	fp_store_execute_at(&log_at, &log, &args, place, fp_store_keep_place,
+						place);
 }
 
 bool

@@ -20,12 +20,9 @@
 #include "run_store.h"
 
 /*
- * [from, until) is covered, or no longer; nothing where that is empty.
- *
- * place is where the row was when it was last written: a hint, which is kept
- * up to date here, and not valid at first.  By key, each dead version of the
- * row is walked past that some transaction could still see, and as long as one
- * holds its snapshot, those are as many as runs have succeeded since.
+ * [from, until) is covered, or no longer; nothing where that is empty.  place
+ * is where the row was when it was last written, see fp_store_execute_at, and
+ * kept up to date here.
  */
 extern void fp_coverage_store_add(const char *dag_id, TimestampTz from,
 								  TimestampTz until, ItemPointer place);

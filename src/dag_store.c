@@ -327,15 +327,8 @@ fp_dag_store_set_progress(const char *dag_id, TimestampTz last_start,
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_args_add_time(&args, last_start);
 	fp_store_args_add_time(&args, last_end);
-	if (ItemPointerIsValid(place))
-	{
-		fp_store_args_add_place(&args, place);
-		if (fp_store_execute(&set_progress_at, &args, fp_store_keep_place,
-							 place) > 0)
-			return;
-		args.n--;
-	}
-	fp_store_execute(&set_progress, &args, fp_store_keep_place, place);
+	fp_store_execute_at(&set_progress_at, &set_progress, &args, place,
+						fp_store_keep_place, place);
 }
 
 FpDagDef *

@@ -294,11 +294,6 @@ fp_run_store_purge(TimestampTz before, int limit)
 	/* what no run that is left refers to */
 	static FpStatement other_statements[] = {
 		{
-			"DELETE FROM flow.dropped_dag x WHERE x.dropped_at < $1 AND NOT EXISTS "
-			"(SELECT FROM flow.dag_run r WHERE r.dag_id = x.dag_id)",
-			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
-		},
-		{
 			"DELETE FROM flow.dag_log WHERE completion_datetime < $1",
 			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
 		},
@@ -318,6 +313,12 @@ fp_run_store_purge(TimestampTz before, int limit)
 			"RETURNING v.dag_id, v.version) "
 			"DELETE FROM flow.task_version t USING old "
 			"WHERE t.dag_id = old.dag_id AND t.version = old.version",
+			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
+		},
+		{
+			"DELETE FROM flow.dropped_dag x WHERE x.dropped_at < $1 AND NOT EXISTS "
+			"(SELECT FROM flow.dag_run r WHERE r.dag_id = x.dag_id) AND NOT EXISTS "
+			"(SELECT FROM flow.backfill b WHERE b.dag_id = x.dag_id)",
 			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
 		},
 	};

@@ -71,6 +71,7 @@ PGDLLEXPORT void fp_scheduler_main(Datum arg);
 static FpDatabaseSlot *slot = NULL;
 static uint32 generation;
 static bool was_installed = false;	/* so said the slot when we took it */
+static bool must_look = true;	/* at the database, see may_run */
 static bool is_at_work = false; /* DAGs are run here; see may_run, ... */
 static bool has_nothing = false;	/* ... nor are there any */
 static char problem[FP_PROBLEM_SIZE];	/* why not */
@@ -203,24 +204,25 @@ connect_to_database(void)
 
 /*
  * Whether this database's DAGs are run.  It is looked at when the scheduler
- * starts and when sessions have had something done: flow_adopt, an update of
- * the extension, the restore of a dump, a database becoming a node of Citus.
+ * starts and when that may have changed: with flow_adopt, an update of the
+ * extension, the restore of a dump; after an error, which may come of that.
+ * Where nothing is run, also with each request: of a database the first DAG,
+ * of a node of Citus that it is none any more.
  */
 static bool
 may_run(void)
 {
-	static bool has_looked = false;
-
-	/* taken before looking, given back for the cycle to take */
-	if (pg_atomic_exchange_u32(&slot->has_requests, 0) == 0 && has_looked)
+	/* taken before looking, and kept where that fails */
+	must_look |= fp_shmem_take_look(slot);
+	if (!is_at_work)
+		must_look |= pg_atomic_exchange_u32(&slot->has_requests, 0) != 0;
+	if (!must_look)
 		return is_at_work;
 
 	fp_spi_begin_transaction(NULL);
 	look_at_database();
 	fp_spi_commit_transaction();
-	has_looked = true;
-	if (is_at_work)
-		pg_atomic_write_u32(&slot->has_requests, 1);
+	must_look = false;
 	return is_at_work;
 }
 
@@ -367,7 +369,7 @@ run_protected_cycle(FpModel **model)
 			fp_model_free(current);
 		current = NULL;
 		fp_dispatch_reset();
-		pg_atomic_write_u32(&slot->has_requests, 1);
+		must_look = true;
 		pgstat_report_activity(STATE_IDLE, NULL);
 		RESUME_INTERRUPTS();
 		timeout = ERROR_DELAY_MS;
@@ -401,7 +403,7 @@ publish(FpModel *model, long timeout)
 	}
 	slot->is_quiet = (has_nothing ||
 					  (model != NULL && fp_cycle_is_quiet(model, at))) &&
-		pg_atomic_read_u32(&slot->has_requests) == 0;
+		pg_atomic_read_u32(&slot->has_requests) == 0 && !slot->must_look;
 	slot->quiet_at = at;
 	LWLockRelease(fp_shared->lock);
 }

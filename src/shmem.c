@@ -27,6 +27,7 @@ static shmem_startup_hook_type previous_shmem_startup_hook = NULL;
 /* What this session's transaction does at its commit. */
 static int	ntold_at_commit = 0;
 static int64 told_at_commit[FP_MAX_TOLD];
+static bool look_at_commit = false;
 static bool probe_at_commit = false;
 
 /* The subtransaction that has done it, as long as it may be rolled back. */
@@ -34,6 +35,7 @@ static SubTransactionId installed_at_commit = InvalidSubTransactionId;
 static SubTransactionId dropped_at_commit = InvalidSubTransactionId;
 
 static void tell(int64 *told, int *ntold, int64 request_id);
+static bool is_for_scheduler(void);
 static Size shared_size(void);
 static void request_shmem(void);
 static void startup_shmem(void);
@@ -76,10 +78,10 @@ fp_shmem_tell_at_commit(int64 request_id)
 }
 
 void
-fp_shmem_wake_at_commit(void)
+fp_shmem_look_at_commit(void)
 {
 	fp_shmem_require();
-	ntold_at_commit = FP_TOLD_ALL;
+	look_at_commit = true;
 }
 
 /* Adds a request to those that are told of, as long as there is room. */
@@ -105,6 +107,18 @@ fp_shmem_take_told(FpDatabaseSlot *slot, int64 *request_ids)
 	pg_atomic_write_u32(&slot->has_requests, 0);
 	LWLockRelease(fp_shared->lock);
 	return ntold;
+}
+
+bool
+fp_shmem_take_look(FpDatabaseSlot *slot)
+{
+	bool		result;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	result = slot->must_look;
+	slot->must_look = false;
+	LWLockRelease(fp_shared->lock);
+	return result;
 }
 
 void
@@ -232,6 +246,7 @@ fp_shmem_database(Oid database, bool create)
 	free_slot->is_quiet = false;
 	free_slot->quiet_at = 0;
 	free_slot->ntold = 0;
+	free_slot->must_look = false;
 	pg_atomic_write_u32(&free_slot->has_requests, 0);
 	return free_slot;
 }
@@ -303,7 +318,7 @@ xact_callback(XactEvent event, void *arg)
 			act_at_commit();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (ntold_at_commit != 0 || installed_at_commit || dropped_at_commit)
+			if (is_for_scheduler())
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has called flowpg's functions"),
@@ -319,6 +334,7 @@ xact_callback(XactEvent event, void *arg)
 			return;
 	}
 	ntold_at_commit = 0;
+	look_at_commit = false;
 	probe_at_commit = false;
 	installed_at_commit = InvalidSubTransactionId;
 	dropped_at_commit = InvalidSubTransactionId;
@@ -343,6 +359,14 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		dropped_at_commit = owner;
 }
 
+/* Has this transaction done what concerns its database's scheduler? */
+static bool
+is_for_scheduler(void)
+{
+	return ntold_at_commit != 0 || look_at_commit || installed_at_commit ||
+		dropped_at_commit;
+}
+
 /*
  * The transaction has committed: nothing here may raise an error.
  */
@@ -353,17 +377,14 @@ act_at_commit(void)
 	Latch	   *scheduler_latch = NULL;
 	Latch	   *launcher_latch;
 
-	if (fp_shared == NULL ||
-		!(ntold_at_commit != 0 || installed_at_commit || dropped_at_commit ||
-		  probe_at_commit))
+	if (fp_shared == NULL || !(is_for_scheduler() || probe_at_commit))
 		return;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	if (probe_at_commit)
 		fp_shared->must_probe = true;
 	slot = fp_shmem_database(MyDatabaseId, installed_at_commit);
-	if (slot != NULL && (ntold_at_commit != 0 || installed_at_commit ||
-						 dropped_at_commit))
+	if (slot != NULL && is_for_scheduler())
 	{
 		/* one that was dropped and made anew gets a new scheduler */
 		if (dropped_at_commit)
@@ -374,8 +395,10 @@ act_at_commit(void)
 		for (int i = 0; i < ntold_at_commit; i++)
 			tell(slot->told, &slot->ntold, told_at_commit[i]);
 		if (ntold_at_commit == FP_TOLD_ALL)
-		{
 			slot->ntold = FP_TOLD_ALL;
+		if (look_at_commit)
+		{
+			slot->must_look = true;
 			/* it may have been what was waited for */
 			slot->is_waiting = false;
 		}

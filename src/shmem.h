@@ -169,6 +169,7 @@ typedef struct FpDatabaseSlot
 	int			ntold;
 	int64		told[FP_MAX_TOLD];
 	pg_atomic_uint32 has_requests;	/* cleared by the scheduler */
+	bool		must_look;		/* at whether DAGs are run here; likewise */
 } FpDatabaseSlot;
 
 typedef struct FpShared
@@ -200,14 +201,17 @@ extern void fp_shmem_require(void);
  */
 extern void fp_shmem_tell_at_commit(int64 request_id);
 
-/* the same for what is no request: the scheduler looks at all there is */
-extern void fp_shmem_wake_at_commit(void);
+/* the same for what may change whether the database's DAGs are run at all */
+extern void fp_shmem_look_at_commit(void);
 
 /*
  * Scheduler: the requests that it has been told of since it asked last, into
  * an array of FP_MAX_TOLD; their number, or FP_TOLD_ALL: it must look at all.
  */
 extern int	fp_shmem_take_told(FpDatabaseSlot *slot, int64 *request_ids);
+
+/* scheduler: whether it was told to look, since it asked last */
+extern bool fp_shmem_take_look(FpDatabaseSlot *slot);
 
 /* scheduler: all requests are to be looked at, whoever has told of them */
 extern void fp_shmem_tell_all(FpDatabaseSlot *slot);

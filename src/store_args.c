@@ -122,12 +122,6 @@ fp_store_args_add_array(FpStoreArgs *args, Datum *elements, int n, Oid type)
 	fp_store_args_add(args, PointerGetDatum(array), false);
 }
 
-void
-fp_store_args_add_place(FpStoreArgs *args, const ItemPointerData *place)
-{
-	fp_store_args_add(args, PointerGetDatum(place), false);
-}
-
 uint64
 fp_store_execute(FpStatement *statement, const FpStoreArgs *args,
 				 FpRowCallback callback, void *arg)
@@ -141,6 +135,24 @@ fp_store_execute(FpStatement *statement, const FpStoreArgs *args,
 							arg);
 	fp_spi_end_owner(&scope);
 	return result;
+}
+
+uint64
+fp_store_execute_at(FpStatement *at, FpStatement *by_key, FpStoreArgs *args,
+					const ItemPointerData *place, FpRowCallback callback,
+					void *arg)
+{
+	if (place != NULL && ItemPointerIsValid(place))
+	{
+		uint64		nrows;
+
+		fp_store_args_add(args, PointerGetDatum(place), false);
+		nrows = fp_store_execute(at, args, callback, arg);
+		args->n--;
+		if (nrows > 0)
+			return nrows;
+	}
+	return fp_store_execute(by_key, args, callback, arg);
 }
 
 void

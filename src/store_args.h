@@ -47,14 +47,24 @@ extern void fp_store_args_add_texts(FpStoreArgs *args, List *values);
 extern void fp_store_args_add_array(FpStoreArgs *args, Datum *elements,
 									int n, Oid type);
 
-/* a row's ctid */
-extern void fp_store_args_add_place(FpStoreArgs *args,
-									const ItemPointerData *place);
-
 /* fp_spi_execute in an owner scope of its own */
 extern uint64 fp_store_execute(FpStatement *statement,
 							   const FpStoreArgs *args,
 							   FpRowCallback callback, void *arg);
+
+/*
+ * Writes or reads the row of a key that is kept at hand: place is where it was
+ * last seen, a hint that is not valid at first.  at has the arguments of
+ * by_key, and the place; where it finds no row, by_key looks it up.
+ *
+ * By key, each dead version of the row is walked past that some transaction
+ * could still see, and as long as one holds its snapshot, those are as many as
+ * there were updates since.
+ */
+extern uint64 fp_store_execute_at(FpStatement *at, FpStatement *by_key,
+								  FpStoreArgs *args,
+								  const ItemPointerData *place,
+								  FpRowCallback callback, void *arg);
 
 /*
  * Callbacks.  append_text adds column 1 to the List that arg points to; the

@@ -175,7 +175,7 @@ extension_altered(void)
 	if (OidIsValid(relation))
 		CacheInvalidateRelcacheByRelid(relation);
 	if (fp_shared != NULL)
-		fp_shmem_wake_at_commit();
+		fp_shmem_look_at_commit();
 }
 
 /*

@@ -43,14 +43,6 @@ run_rounds()
 		sed -u '/^ok [0-9]/d'
 }
 
-find_revision()
-{
-	revision=$(git -C "$source_directory" rev-parse --short HEAD 2>/dev/null)
-	[ -z "$revision" ] ||
-		[ -z "$(git -C "$source_directory" status --porcelain -- src sql test/t test/lib)" ] ||
-		revision+=" with changes"
-}
-
 write_results()
 {
 	cat <<-MD
@@ -66,7 +58,7 @@ write_results()
 		| date | $(date -u +%Y-%m-%d) |
 		| flowpg | ${revision:-not a checkout} |
 		| PostgreSQL | $("$bindir/postgres" --version | sed 's/^postgres (PostgreSQL) //'), fsync on |
-		| machine | $(nproc) cores, $(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), Linux $(uname -r | cut -d. -f1-2) |
+		| machine | $(nproc) cores, $(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1048576 }' /proc/meminfo), $(processor), Linux $(uname -r | cut -d. -f1-2) |
 
 	MD
 	cat "$work/figures"
@@ -78,7 +70,7 @@ write_results()
 	MD
 }
 
-find_revision
+find_revision src sql test/t test/lib
 make_work_directory
 install_packages tests && build_flowpg "$source_directory" || exit
 run $((rounds * 10 + 300)) run_rounds

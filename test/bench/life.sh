@@ -86,17 +86,6 @@ measure_idle()
 # Memory
 # ---------------------------------------------------------------------------
 
-make_load()
-{
-	must_sql >/dev/null <<-SQL
-		SELECT flow_create_pool('bench', 100000);
-		SELECT flow_apply(jsonb_build_object('dag_id', 'load', 'max_active_tasks', 100000,
-		    'tasks', jsonb_agg(jsonb_build_object('task_id', 't' || i,
-		        'operator', 'sql', 'command', 'SELECT 1', 'pool', 'bench'))))
-		FROM generate_series(1, $tasks_a_run) AS i;
-	SQL
-}
-
 # run_tasks COUNT
 run_tasks()
 {
@@ -213,7 +202,7 @@ section()
 
 make_idle
 measure_idle
-make_load
+independent_tasks load "$tasks_a_run"
 measure_memory
 make_unfinished
 measure_start

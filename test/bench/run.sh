@@ -104,6 +104,19 @@ transactions_per_second()
 	sed -n 's/^tps = \([0-9.]*\).*/\1/p' "$work/pgbench.out"
 }
 
+# independent_tasks DAG COUNT: a DAG of tasks that do nothing, with nothing to
+# hold them back but the number of workers.
+independent_tasks()
+{
+	must_sql >/dev/null <<-SQL
+		SELECT flow_create_pool('bench', 100000);
+		SELECT flow_apply(jsonb_build_object('dag_id', '$1', 'max_active_tasks', 100000,
+		    'tasks', jsonb_agg(jsonb_build_object('task_id', 't' || i,
+		        'operator', 'sql', 'command', 'SELECT 1', 'pool', 'bench'))))
+		FROM generate_series(1, $2) AS i;
+	SQL
+}
+
 # sample MEASURE PEER ROUND VALUE
 sample()
 {
@@ -206,16 +219,6 @@ samples()
 	SQL
 }
 
-# Of the checkout that is built, which may change meanwhile; nothing where it
-# is not a checkout.
-find_revision()
-{
-	revision=$(git -C "$source_directory" rev-parse --short HEAD 2>/dev/null)
-	[ -z "$revision" ] ||
-		[ -z "$(git -C "$source_directory" status --porcelain -- src sql)" ] ||
-		revision+=" with changes"
-}
-
 # What was measured, where and how: each section has its own, for parts are
 # measured at different times.
 describe_environment()
@@ -241,12 +244,6 @@ changed_settings="
 	WHERE source = 'configuration file' AND name IN ('shared_buffers',
 		'max_wal_size', 'checkpoint_timeout', 'autovacuum',
 		'fsync', 'synchronous_commit', 'track_commit_timestamp')"
-
-processor()
-{
-	sed -n 's/^model name[[:space:]]*: *//p' /proc/cpuinfo | head -n 1 |
-		grep . || uname -m
-}
 
 # The section of a part in RESULTS.md, where there is one.
 old_section()
@@ -314,7 +311,7 @@ done
 shared_buffers=2GB
 [ -z "$quick" ] || shared_buffers=512MB
 
-find_revision
+find_revision src sql
 load=$(cut -d ' ' -f 1 /proc/loadavg)
 make_work_directory
 install_packages bench && build_flowpg "$source_directory" || exit 1

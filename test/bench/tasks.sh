@@ -8,8 +8,7 @@ then
 	tasks=2000 rounds=2 pgbench_seconds=1 cron_rounds=0 held_seconds=8
 fi
 
-# Tasks that do not depend on each other, with nothing to hold them back but
-# the number of workers; the table of a queue with as many jobs.
+# The tasks, and the table of a queue with as many jobs.
 make_tables()
 {
 	must_sql >/dev/null <<-SQL
@@ -22,12 +21,8 @@ make_tables()
 		    ended_at timestamptz
 		);
 		CREATE INDEX queue_ready ON bench.queue (id) WHERE state = 'ready';
-		SELECT flow_create_pool('bench', 100000);
-		SELECT flow_apply(jsonb_build_object('dag_id', 'tasks', 'max_active_tasks', 100000,
-		    'tasks', jsonb_agg(jsonb_build_object('task_id', 't' || i,
-		        'operator', 'sql', 'command', 'SELECT 1', 'pool', 'bench'))))
-		FROM generate_series(1, $tasks) AS i;
 	SQL
+	independent_tasks tasks "$tasks"
 }
 
 # One run of all tasks; tasks a second, from the commit of flow_trigger to the

@@ -868,13 +868,12 @@ UNION ALL SELECT 'prepared transaction ' || gid FROM pg_prepared_xacts
 UNION ALL SELECT 'temporary file ' || name FROM pg_ls_tmpdir()
 UNION ALL SELECT 'table of a load beside others: ' || relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace AND relname ~ '^(flow|t_swap_[01].)'
 };
+	my $deadline = time + $GIVE_UP;
 	my $wrong;
 
 	# a worker may be about to leave, a transaction to end
-	foreach (1 .. 100)
+	while (($wrong = $self->surely($sql)) ne '' && time < $deadline)
 	{
-		$wrong = $self->surely($sql);
-		last if $wrong eq '';
 		usleep(50_000);
 	}
 	return (split(/\n/, $wrong), $self->stray_processes);

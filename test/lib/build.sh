@@ -31,6 +31,22 @@ complain()
 	return 1
 }
 
+# find_revision PATH...: of the checkout that is built, which may change
+# meanwhile, and whether these differ from it; nothing where it is no checkout.
+find_revision()
+{
+	revision=$(git -C "$source_directory" rev-parse --short HEAD 2>/dev/null)
+	[ -z "$revision" ] ||
+		[ -z "$(git -C "$source_directory" status --porcelain -- "$@")" ] ||
+		revision+=" with changes"
+}
+
+processor()
+{
+	sed -n 's/^model name[[:space:]]*: *//p' /proc/cpuinfo | head -n 1 |
+		grep . || uname -m
+}
+
 # ---------------------------------------------------------------------------
 # Ending: at exit, at a failure, when interrupted
 # ---------------------------------------------------------------------------
