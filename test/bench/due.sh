@@ -5,7 +5,7 @@ dags=200 minutes=2 runs=300 rounds=5
 few_dags=100 many_dags=10000 finished=1000000 queued_days=3650
 if [ -n "$quick" ]
 then
-	minutes=0 runs=50 rounds=2 many_dags=1000 finished=20000 queued_days=100
+	minutes=0 runs=30 rounds=1 many_dags=500 finished=20000 queued_days=100
 fi
 
 # ---------------------------------------------------------------------------

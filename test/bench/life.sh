@@ -53,8 +53,16 @@ measure_idle()
 {
 	local before after peer xid lsn wal cpu_before cpu_after wakeups_before wakeups_after
 
-	# workers leave, statistics are written, what was dirty is on disk
+	# workers of an earlier part leave
+	must_sql >/dev/null <<-SQL
+		ALTER SYSTEM SET flowpg.worker_idle_timeout = '10ms';
+		SELECT pg_reload_conf();
+	SQL
 	until_true 120 "SELECT count(*) = 0 FROM flow.worker_status"
+	must_sql >/dev/null <<-SQL
+		ALTER SYSTEM RESET flowpg.worker_idle_timeout;
+		SELECT pg_reload_conf();
+	SQL
 	for ((round = 1; round <= rounds; round++))
 	do
 		# the server itself tells standbys of what was written before, each 15 s
