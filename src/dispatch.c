@@ -31,13 +31,12 @@
 #include "workers.h"
 
 /*
- * How many attempts a worker is given at a time, by the mean time that the
- * role's attempts have taken.
+ * A worker is given attempts for so long at a time, by the mean time that the
+ * role's attempts have taken; but not more of them than this.  It has to last
+ * for as long as the scheduler takes to record and flush the next ones.
  */
-#define SHORT_TASK_US 2000
-#define SHORT_TASK_DEPTH 8
-#define MEDIUM_TASK_US 20000
-#define MEDIUM_TASK_DEPTH 2
+#define WORK_AT_A_TIME_US 40000
+#define MAX_DEPTH 32
 
 /* What the scheduler knows of a role's lane; rebuilt from shared memory. */
 typedef struct Role
@@ -223,11 +222,11 @@ look_at_lanes(FpModel *model, Room *room)
 static int
 depth_of(const Role *role)
 {
-	if (role->mean_duration > 0 && role->mean_duration < SHORT_TASK_US)
-		return SHORT_TASK_DEPTH;
-	if (role->mean_duration > 0 && role->mean_duration < MEDIUM_TASK_US)
-		return MEDIUM_TASK_DEPTH;
-	return 1;
+	int64		depth = 1;
+
+	if (role->mean_duration > 0)
+		depth = WORK_AT_A_TIME_US / role->mean_duration;
+	return (int) Max(1, Min(depth, MAX_DEPTH));
 }
 
 static bool

@@ -23,7 +23,7 @@
 /* databases with the extension in one server */
 #define FP_MAX_DATABASES 128
 /* attempts handed to one lane and not yet collected by the scheduler */
-#define FP_LANE_SIZE 64
+#define FP_LANE_SIZE 256
 /* a "problem" line that scheduler_status shows */
 #define FP_PROBLEM_SIZE 256
 
