@@ -37,6 +37,9 @@
 	"t.run_id = b.run_id AND t.task_id = b.task_id " \
 	"AND t.map_index = b.map_index"
 
+/* rows of flow.task_run that are inserted into one page, about */
+#define ROWS_PER_PAGE 20
+
 /* the arguments of add_attempt */
 #define ATTEMPT_TYPES INT8OID, TEXTOID, INT4OID, INT4OID
 #define IS_OPEN_ATTEMPT \
@@ -50,6 +53,8 @@
 #define STOPPED_MESSAGE "server stopped while the task was running"
 
 static void append_task_run(const FpRow *row, void *arg);
+static void spread_batch(const FpTaskRunBatch *batch, FpTaskRunBatch *spread);
+static Datum *spread_values(const Datum *values, int n);
 static void add_batch(FpStoreArgs *args, const FpTaskRunBatch *batch);
 static void update_batch(FpStatement *statement, const FpStoreArgs *args,
 						 const FpTaskRunBatch *batch);
@@ -221,10 +226,12 @@ fp_task_run_store_record_first(const FpTaskRunBatch *batch, TimestampTz at)
 		SPI_OK_INSERT, 6, {BATCH_TYPES, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};
+	FpTaskRunBatch spread;
 
 	if (batch->n == 0)
 		return;
-	add_batch(&args, batch);
+	spread_batch(batch, &spread);
+	add_batch(&args, &spread);
 	fp_store_args_add_time(&args, at);
 	fp_store_execute(&statement, &args, NULL, NULL);
 }
@@ -594,6 +601,38 @@ add_batch(FpStoreArgs *args, const FpTaskRunBatch *batch)
 	fp_store_args_add_array(args, batch->task_ids, batch->n, TEXTOID);
 	fp_store_args_add_array(args, batch->map_indexes, batch->n, INT4OID);
 	fp_store_args_add_array(args, batch->try_numbers, batch->n, INT4OID);
+}
+
+/*
+ * The batch in another order.  Rows of attempts that are handed out next to
+ * each other are updated by several workers at the same time; they are put so
+ * far apart that they come to lie on different pages, as far as there are some,
+ * for otherwise the workers wait for each other's lock on the page.
+ */
+static void
+spread_batch(const FpTaskRunBatch *batch, FpTaskRunBatch *spread)
+{
+	*spread = *batch;
+	spread->run_ids = spread_values(batch->run_ids, batch->n);
+	spread->dag_ids = spread_values(batch->dag_ids, batch->n);
+	spread->task_ids = spread_values(batch->task_ids, batch->n);
+	spread->map_indexes = spread_values(batch->map_indexes, batch->n);
+	spread->try_numbers = spread_values(batch->try_numbers, batch->n);
+}
+
+static Datum *
+spread_values(const Datum *values, int n)
+{
+	Datum	   *result = palloc(sizeof(Datum) * n);
+	int			npages = (n + ROWS_PER_PAGE - 1) / ROWS_PER_PAGE;
+	int			at = 0;
+
+	for (int page = 0; page < npages; page++)
+	{
+		for (int i = page; i < n; i += npages)
+			result[at++] = values[i];
+	}
+	return result;
 }
 
 /*

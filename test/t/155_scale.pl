@@ -149,5 +149,25 @@ SELECT count(*) FROM flow.task_run d JOIN flow.task_dependency e ON (e.dag_id, e
 WHERE d.dag_id = 'short' AND d.started_at < u.ended_at}), '0', 'none has begun before the one that it waits for was done');
 is(value($node, q{SELECT active_runs, ready_tasks, running_tasks FROM flow.scheduler_status}), '0|0|0', 'nothing is left over');
 
+# ------------------------------------------------------------------------
+# The row of each attempt is updated in its page, where it costs no index entry.
+
+define($node, q{
+SELECT flow_create_dag('flat', max_active_tasks => 10000);
+SELECT flow_add_sql('flat', 't' || n, 'SELECT 1') FROM generate_series(1, 2000) n;
+});
+sub updates
+{
+	my ($column) = @_;
+
+	return value($node, "SELECT $column FROM pg_stat_user_tables WHERE relid = 'flow.task_run'::regclass");
+}
+
+my $n_updates = updates('n_tup_upd');
+my $n_elsewhere = updates('n_tup_upd - n_tup_hot_upd');
+is(wait_for_run($node, trigger($node, 'flat')), 'success', '2,000 independent tasks');
+wait_for($node, "SELECT n_tup_upd >= $n_updates + 2000 FROM pg_stat_user_tables WHERE relid = 'flow.task_run'::regclass", 'their updates are counted');
+cmp_ok(updates('n_tup_upd - n_tup_hot_upd') - $n_elsewhere, '<=', 40, 'nearly all have found room in their pages');
+
 $node->stop;
 done_testing();
