@@ -70,6 +70,9 @@
 #define HEARTBEAT_MS 1000
 /* an attempt that may have used much memory, in us */
 #define LONG_US USECS_PER_SEC
+/* bytes; see keep_heap_small */
+#define LARGE_BLOCK (64 * 1024)
+#define HEAP_SLACK (1024 * 1024)
 /* Code that swallows its cancellation this many times loses its worker. */
 #define MAX_CANCELS 10
 
@@ -153,6 +156,7 @@ static void stop_timers(void);
 static uint32 hash_command_key(const void *key, Size keysize);
 static int	match_command_keys(const void *key1, const void *key2,
 							   Size keysize);
+static void keep_heap_small(void);
 static void clean_up(const Attempt *attempt, MemoryContext previous);
 static void handle_heartbeat(void);
 static void handle_deadline(void);
@@ -162,6 +166,7 @@ fp_task_exec_init(void)
 {
 	task_context = AllocSetContextCreate(TopMemoryContext, "flowpg task",
 										 ALLOCSET_DEFAULT_SIZES);
+	keep_heap_small();
 	heartbeat_timeout = RegisterTimeout(USER_TIMEOUT, handle_heartbeat);
 	deadline_timeout = RegisterTimeout(USER_TIMEOUT, handle_deadline);
 }
@@ -278,9 +283,22 @@ fp_task_exec_help(const FpAssignment *assignment, FpWorkerSlot *leader)
 }
 
 /*
- * After an attempt.  What a long one has used and freed goes back to the
- * system: malloc would keep it, and more with each new pattern of use, and a
- * worker lives long.
+ * Large blocks go back to the system as soon as they are freed.  Left to
+ * itself, malloc takes them from the heap once it has seen a few, and keeps
+ * them there; the pages of a wide table leave one as large as all of them.
+ */
+static void
+keep_heap_small(void)
+{
+#ifdef __GLIBC__
+	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+	mallopt(M_TRIM_THRESHOLD, HEAP_SLACK);
+#endif
+}
+
+/*
+ * After an attempt.  What a long one has used and freed in small blocks goes
+ * back as well, for a worker lives long.
  */
 static void
 clean_up(const Attempt *attempt, MemoryContext previous)

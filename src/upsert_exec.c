@@ -75,7 +75,12 @@ static Settings merge_settings = {
 	{NULL, NULL}
 };
 
+/*
+ * Nothing is sorted or hashed so: the memory is for the rows of the page, which
+ * go to a file if they are wide, and need no more of it on their way there.
+ */
 static Settings lookup_settings = {
+	{"work_mem", "1MB"},
 	{"enable_seqscan", "off"},
 	{"enable_bitmapscan", "off"},
 	{"enable_sort", "off"},
