@@ -1,14 +1,11 @@
 /*-------------------------------------------------------------------------
  *
  * run_store.c
- *	  All SQL on dag_run, and the removal of old runs.
+ *	  All SQL on dag_run but for the removal of old runs (history_store.c).
  *
  * Called by sessions, the scheduler and workers, always inside a transaction.
  * Rows are reached by primary key, or by (dag_id, logical_date); only the
  * start of a scheduler reads all of dag_run.
- *
- * Old runs go with all that belongs to them, so housekeeping deletes from the
- * other run tables too.
  *
  *-------------------------------------------------------------------------
  */
@@ -260,82 +257,6 @@ fp_run_store_requeue(int64 run_id, int64 backfill_id, TimestampTz at)
 	fp_store_args_add_id(&args, backfill_id);
 	fp_store_args_add_time(&args, at);
 	fp_store_execute(&statement, &args, NULL, NULL);
-}
-
-
-/* ---- housekeeping ---- */
-
-int64
-fp_run_store_purge(TimestampTz before, int limit)
-{
-	/*
-	 * Old runs have low numbers, so reading along the primary key finds them
-	 * first.
-	 */
-	static FpStatement run_statement = {
-		"WITH old AS MATERIALIZED (SELECT run_id FROM flow.dag_run "
-		"WHERE ended_at < $1 AND state IN ('success', 'failed', 'cancelled') "
-		"ORDER BY run_id LIMIT $2), "
-		"tasks AS (DELETE FROM flow.task_run "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
-		"bad_rows AS (DELETE FROM flow.bad_row "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
-		"attempts AS (DELETE FROM flow.attempt_history "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
-		"callbacks AS (DELETE FROM flow.callback "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))), "
-		"backfills AS (DELETE FROM flow.backfill_run "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))) "
-		"DELETE FROM flow.dag_run "
-		"WHERE run_id = ANY (ARRAY(SELECT run_id FROM old))",
-		SPI_OK_DELETE, 2, {TIMESTAMPTZOID, INT4OID}
-	};
-
-	/* what no run that is left refers to */
-	static FpStatement other_statements[] = {
-		{
-			"DELETE FROM flow.dag_log WHERE completion_datetime < $1",
-			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
-		},
-		{
-			"DELETE FROM flow.backfill b WHERE b.ended_at < $1 AND NOT EXISTS "
-			"(SELECT FROM flow.backfill_run r "
-			"WHERE r.backfill_id = b.backfill_id)",
-			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
-		},
-		{
-			"WITH old AS (DELETE FROM flow.dag_version v "
-			"WHERE v.created_at < $1 "
-			"AND NOT EXISTS (SELECT FROM flow.dag_run r "
-			"WHERE r.dag_id = v.dag_id AND r.version = v.version) "
-			"AND NOT EXISTS (SELECT FROM flow.dag d "
-			"WHERE d.dag_id = v.dag_id AND d.version = v.version) "
-			"RETURNING v.dag_id, v.version) "
-			"DELETE FROM flow.task_version t USING old "
-			"WHERE t.dag_id = old.dag_id AND t.version = old.version",
-			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
-		},
-		{
-			"DELETE FROM flow.dropped_dag x WHERE x.dropped_at < $1 AND NOT EXISTS "
-			"(SELECT FROM flow.dag_run r WHERE r.dag_id = x.dag_id) AND NOT EXISTS "
-			"(SELECT FROM flow.backfill b WHERE b.dag_id = x.dag_id)",
-			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
-		},
-	};
-	FpStoreArgs run_args = {0};
-	FpStoreArgs other_args = {0};
-	int64		result;
-
-	fp_store_args_add_time(&run_args, before);
-	fp_store_args_add_int(&run_args, limit);
-	result = fp_store_execute(&run_statement, &run_args, NULL, NULL);
-	if (result >= limit)
-		return result;
-
-	fp_store_args_add_time(&other_args, before);
-	for (int i = 0; i < lengthof(other_statements); i++)
-		fp_store_execute(&other_statements[i], &other_args, NULL, NULL);
-	return result;
 }
 
 

@@ -96,12 +96,6 @@ extern void fp_run_store_requeue(int64 run_id, int64 backfill_id,
 								 TimestampTz at);
 
 /*
- * Forgets finished runs that ended before a time, with all that belongs to
- * them, a bounded number at a time.  Returns how many.
- */
-extern int64 fp_run_store_purge(TimestampTz before, int limit);
-
-/*
  * For the other *_store.c: the columns of flow.dag_run r that
  * fp_run_store_read takes from the front of a row, and the runs that stand
  * for an interval (the predicate of dag_run_interval_key).

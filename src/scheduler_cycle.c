@@ -32,6 +32,7 @@
 #include "dag_rights.h"
 #include "dispatch.h"
 #include "guc.h"
+#include "history.h"
 #include "past.h"
 #include "requests.h"
 #include "restore.h"
@@ -54,11 +55,6 @@
  */
 #define LOST_DELAY_MS 200
 
-/* Finished runs older than flowpg.history_retention: so many at a time. */
-#define PURGE_RUNS 500
-#define PURGE_STEP_MS 500
-#define PURGE_INTERVAL_MS (3600 * 1000)
-
 /* No worker process could be started: try again after this long. */
 #define SHORTAGE_DELAY_MS 1000
 
@@ -76,15 +72,10 @@ typedef struct FpLostAttempt
 	TimestampTz noticed_at;
 } FpLostAttempt;
 
-/* There is more history to be forgotten. */
-static bool house_has_more = false;
-
 static void begin_work(Cycle *cycle);
 static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
 static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
-static void keep_house(void);
-static void purge(void *arg);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
 static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
@@ -97,7 +88,7 @@ static void remind_cancelled(FpModel *model);
 static TimestampTz next_due(FpModel *model);
 static TimestampTz next_timer(FpModel *model);
 static TimestampTz next_deadline(FpModel *model);
-static long next_wake(FpModel *model, bool has_shortage);
+static long next_wake(FpModel *model, bool has_shortage, long next_tending);
 static long milliseconds_until(TimestampTz at);
 
 void
@@ -183,8 +174,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	has_shortage = !fp_workers_tend(model, fp_dispatch_waiting_lanes());
 	model->shortage = has_shortage ?
 		"no background worker slot is free: increase max_worker_processes" : "";
-	keep_house();
-	return next_wake(model, has_shortage);
+	return next_wake(model, has_shortage, fp_history_tend());
 }
 
 bool
@@ -522,39 +512,6 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 }
 
 /*
- * History that is too old goes in small steps, after what is urgent: each a
- * transaction of its own, and the next one after a while.
- */
-static void
-keep_house(void)
-{
-	static TimestampTz last_step = 0;
-	MemoryContext context = CurrentMemoryContext;
-	TimestampTz now = fp_clock_real();
-	TimestampTz before;
-
-	if (fp_history_retention == 0 ||
-		!TimestampDifferenceExceeds(last_step, now,
-									house_has_more ? PURGE_STEP_MS
-									: PURGE_INTERVAL_MS))
-		return;
-	last_step = now;
-	fp_spi_begin_transaction("flowpg: forgetting old runs");
-	MemoryContextSwitchTo(context);
-	before = now - fp_history_retention * USECS_PER_MINUTE;
-	(void) fp_spi_try(purge, &before);
-	fp_spi_commit_transaction();
-	MemoryContextSwitchTo(context);
-}
-
-static void
-purge(void *arg)
-{
-	house_has_more = fp_run_store_purge(*(TimestampTz *) arg,
-										PURGE_RUNS) == PURGE_RUNS;
-}
-
-/*
  * Attempts that are being cancelled, with their run or to be cleared: code
  * that swallows the cancel is told again, and its worker ended in the end.
  */
@@ -588,7 +545,7 @@ remind_cancelled(FpModel *model)
 /* ---- sleep ---- */
 
 static long
-next_wake(FpModel *model, bool has_shortage)
+next_wake(FpModel *model, bool has_shortage, long next_tending)
 {
 	long		result = INT_MAX;
 
@@ -597,8 +554,7 @@ next_wake(FpModel *model, bool has_shortage)
 		result = milliseconds_until(Min(next_due(model), next_timer(model)));
 	result = Min(result, milliseconds_until(next_deadline(model)));
 	result = Min(result, milliseconds_until(model->retry_at));
-	if (house_has_more)
-		result = Min(result, PURGE_STEP_MS);
+	result = Min(result, next_tending);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);
 	if (has_shortage)
