@@ -2,7 +2,7 @@
 # pg_cron; whether its processes grow; how soon a scheduler is ready.
 
 idle_dags=1000 idle_seconds=60 settle_seconds=20 rounds=3
-few_tasks=10000 many_tasks=100000 unfinished_runs=100
+few_tasks=10000 many_tasks=1000000 unfinished_runs=100
 if [ -n "$quick" ]
 then
 	idle_seconds=5 settle_seconds=0 rounds=1 few_tasks=2000 many_tasks=4000 unfinished_runs=5
@@ -91,7 +91,7 @@ measure_idle()
 }
 
 # ---------------------------------------------------------------------------
-# Memory
+# A long life
 # ---------------------------------------------------------------------------
 
 # run_tasks COUNT
@@ -107,23 +107,66 @@ run_tasks()
 	must_sql <"$work/loads"
 }
 
-# put_memory PEER: of the scheduler, and of the worker that has most.
-put_memory()
+# put_processes PEER: of the scheduler, and of the worker that has most.
+put_processes()
 {
 	must_sql <<-SQL
+		CREATE TEMPORARY TABLE process AS
+		SELECT backend_type, pid, backend_xmin,
+		    (SELECT count(*) FROM pg_ls_dir(format('/proc/%s/fd', pid))) AS files
+		FROM pg_stat_activity WHERE backend_type IN ('flowpg scheduler', 'flowpg worker');
 		INSERT INTO bench.sample
 		SELECT 'memory of ' || backend_type, '$1', 1, max((bench.process(pid)).private_kb)
-		FROM pg_stat_activity WHERE backend_type IN ('flowpg scheduler', 'flowpg worker')
-		GROUP BY backend_type;
+		FROM process GROUP BY backend_type;
+		INSERT INTO bench.sample
+		SELECT 'open files', '$1', 1, max(files) FROM process;
+		INSERT INTO bench.sample
+		SELECT 'snapshots', '$1', 1, count(backend_xmin) FROM process;
 	SQL
 }
 
-measure_memory()
+# put_tables PEER: bytes of flowpg's tables with their indexes, and how many
+# there are to each byte of rows where the rows are more than a megabyte.
+put_tables()
 {
+	must_sql <<-SQL
+		SET client_min_messages = warning;
+		CREATE EXTENSION IF NOT EXISTS pgstattuple;
+		CREATE TEMPORARY TABLE size AS
+		SELECT pg_total_relation_size(oid) AS total, s.table_len, s.tuple_len
+		FROM pg_class, pgstattuple(oid) AS s
+		WHERE relnamespace = 'flow'::regnamespace AND relkind = 'r';
+		INSERT INTO bench.sample SELECT 'tables', '$1', 1, sum(total) FROM size;
+		INSERT INTO bench.sample
+		SELECT 'bloat', '$1', 1, coalesce(max(table_len::float / tuple_len), 1)
+		FROM size WHERE tuple_len > 1048576;
+	SQL
+}
+
+# All runs there are go, by a scheduler that is new.
+forget_runs()
+{
+	must_sql >/dev/null <<-SQL
+		UPDATE flow.dag_run SET ended_at = now() - interval '1 year';
+		SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+		WHERE backend_type = 'flowpg scheduler' AND datname = 'bench';
+	SQL
+	until_true 600 "SELECT count(*) = 0 FROM flow.dag_run"
+	must_sql >/dev/null <<<"VACUUM"
+}
+
+measure_long_life()
+{
+	with_autovacuum
 	run_tasks "$few_tasks"
-	put_memory few
+	put_processes few
 	run_tasks $((many_tasks - few_tasks))
-	put_memory many
+	put_processes many
+	put_tables many
+	forget_runs
+	run_tasks "$many_tasks"
+	put_tables again
+	without_autovacuum
 }
 
 # ---------------------------------------------------------------------------
@@ -194,8 +237,8 @@ section()
 	describe_environment
 	say
 	say "Idle: $idle_dags daily DAGs, and as many jobs of pg_cron, in one server, $idle_seconds s, $rounds rounds; transactions" \
-		"and WAL are the whole server's. Memory: private memory (RssAnon) after $many_tasks task runs in runs of $tasks_a_run," \
-		"of the scheduler and of the worker that has most. Start: from pg_terminate_backend of the scheduler," \
+		"and WAL are the whole server's. Long life: $many_tasks task runs in runs of $tasks_a_run, with autovacuum; private memory (RssAnon) and open files" \
+		"of the scheduler and of the worker that has most; then all runs are as old as to be forgotten, and as many are made again. Start: from pg_terminate_backend of the scheduler," \
 		"with $unfinished_runs runs of $tasks_a_run unfinished tasks, to the start of a task of a run that was asked for meanwhile."
 	goals_of_samples
 	goal_of_samples 'idle: transactions' transactions both '' '<=' 0 transactions
@@ -205,13 +248,18 @@ section()
 	goal_of_samples 'the same of pg_cron (no goal)' cpu cron '' '<=' 100 '%'
 	goal_of_samples "memory of the scheduler after $many_tasks task runs, to $few_tasks" 'memory of flowpg scheduler' many few '<=' 1.05 kB
 	goal_of_samples "memory of a worker after $many_tasks task runs, to $few_tasks" 'memory of flowpg worker' many few '<=' 1.05 kB
+	goal_of_samples "files that a process has open after $many_tasks task runs, to $few_tasks" 'open files' many few '<=' 1.1 files
+	goal_of_samples 'snapshots that they hold then' snapshots many '' '<=' 0 snapshots
+	goal_of_samples 'bytes of a table to bytes of its rows, the worst one' bloat many '' '<=' 2 ''
+	goal_of_samples 'the same when all runs have been forgotten, and made again' bloat again '' '<=' 2 ''
+	goal_of_samples 'bytes of tables and indexes then, to those before' tables again many '<=' 1.1 bytes
 	goal_of_samples 'scheduler gone to first task, s' start flowpg '' '<=' 2 s
 }
 
 make_idle
 measure_idle
 independent_tasks load "$tasks_a_run"
-measure_memory
+measure_long_life
 make_unfinished
 measure_start
 section >"$work/life.md"
