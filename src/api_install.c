@@ -60,9 +60,9 @@ flow_adopt(PG_FUNCTION_ARGS)
 }
 
 /*
- * Trigger after INSERT on flow.dag, for each statement.  What flowpg has not
- * inserted itself comes out of a dump, and more of it is to come: this
- * database's DAGs wait until somebody says that it is complete.
+ * Trigger after INSERT on flow.dag, for each row.  What flowpg has not inserted
+ * itself comes out of a dump, and more of it is to come: this database's DAGs
+ * wait until somebody says that it is complete.
  */
 Datum
 flow_dag_trigger(PG_FUNCTION_ARGS)

@@ -269,7 +269,7 @@ AS 'MODULE_PATHNAME', 'flow_dag_trigger';
 COMMENT ON FUNCTION flow.dag_trigger() IS 'has DAGs out of a dump wait for flow_adopt';
 
 CREATE TRIGGER dag_restore AFTER INSERT ON flow.dag
-    FOR EACH STATEMENT EXECUTE FUNCTION flow.dag_trigger();
+    FOR EACH ROW EXECUTE FUNCTION flow.dag_trigger();
 -- Also where session_replication_role is replica, as some tools set it.
 ALTER TABLE flow.dag ENABLE ALWAYS TRIGGER dag_restore;
 

@@ -274,6 +274,11 @@ $run = trigger($server, 'own', db => 'blank');
 $server->safe_psql('blank', 'SELECT flow_adopt()');
 is(wait_for_run($server, $run, db => 'blank'), 'success', 'adopted, it goes on');
 
+# none is no change
+$server->safe_psql('blank', 'INSERT INTO flow.dag SELECT * FROM flow.dag WHERE false');
+shows($server, 'SELECT count(*) FROM flow.instance', '1', 'a load of no DAGs leaves the database at home', db => 'blank');
+is(wait_for_run($server, trigger($server, 'own', db => 'blank'), db => 'blank'), 'success', 'and it goes on');
+
 unlike(slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)\b/, 'no process has crashed');
 
 # ------------------------------------------------------------------------
