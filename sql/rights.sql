@@ -386,9 +386,49 @@ SELECT flow_add_sql('other secret dag', 'spy all', $$
 SELECT flow_test_task('other secret dag', 'spy all'), trap.sites();
 SELECT flow_test_task('other secret dag', 'spy upsert'), trap.sites();
 SELECT flow_test_task('other secret dag', 'spy branch'), trap.sites();
+-- it does not get out of its owner's role, and leaves nothing for the superuser
+-- to do or to run into later
+SET SESSION AUTHORIZATION regress_rights_ann;
+CREATE FUNCTION trap.climb(value int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+    way text;
+BEGIN
+    FOREACH way IN ARRAY '{RESET ROLE,SET ROLE regress_rights_root,RESET SESSION AUTHORIZATION,CREATE TEMP TABLE climbed (),PREPARE climbed AS SELECT 1,DECLARE climbed CURSOR WITH HOLD FOR SELECT 1,LISTEN climbed}'::text[] LOOP
+        BEGIN
+            EXECUTE way;
+            RAISE WARNING 'climbed by %', way;
+        EXCEPTION WHEN insufficient_privilege THEN
+            NULL;
+        END;
+    END LOOP;
+    PERFORM set_config('search_path', 'trap', false), set_config('timezone', 'Asia/Kathmandu', false), set_config('trap.left', value::text, false);
+    RETURN value;
+END
+$$;
+CREATE DOMAIN trap.climbing AS int CHECK (trap.climb(VALUE) = VALUE);
+CREATE TABLE trap.deferred (id int);
+CREATE CONSTRAINT TRIGGER later AFTER INSERT ON trap.deferred DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION trap.note();
+SET SESSION AUTHORIZATION regress_rights_root;
+SELECT flow_add_sql('other secret dag', 'spy climbs', $$SELECT '{1}'::trap.climbing[]$$);
+SELECT current_user, current_setting('search_path'), current_setting('timezone'), current_setting('trap.left', true);
+SELECT flow_test_task('other secret dag', 'spy climbs');
+SELECT current_user, current_setting('search_path'), current_setting('timezone'), current_setting('trap.left', true);
+SELECT flow_add_sql('other secret dag', 'spy later', 'INSERT INTO trap.deferred VALUES (1)');
+SELECT flow_test_task('other secret dag', 'spy later');
 -- and the views and functions that show it to a superuser run none of it
 SELECT count(*) > 0 FROM flow.task_status, flow.dag_status WHERE dag_status.dag_id = 'other secret dag';
 SELECT length(flow_dot('other secret dag')) > 0, length(flow_mermaid('other secret dag')) > 0, (SELECT count(*) > 0 FROM flow_explain('other secret dag')), trap.sites();
+
+--
+-- A role's name is not SQL; a DAG is triggered only where its owner may
+--
+CREATE ROLE "regress_rights_x TO PUBLIC; --";
+SELECT flow_grant('"regress_rights_x TO PUBLIC; --"');
+SELECT outcome('regress_rights_eve', 'SELECT * FROM flow.pool');
+SELECT flow_revoke('"regress_rights_x TO PUBLIC; --"');
+DROP ROLE "regress_rights_x TO PUBLIC; --";
+SELECT flow_create_dag('roots dag');
+SELECT flow_add_trigger('other secret dag', 'spy trigger', 'roots dag');
 
 --
 -- Whoever takes the name of a dropped DAG sees its history

@@ -791,6 +791,13 @@ fp_model_is_own_version(const FpDag *dag, int version)
 	return dag->row != NULL && version >= dag->row->first_version;
 }
 
+bool
+fp_model_is_foreign_run(const FpRun *run)
+{
+	return run->version != NULL &&
+		!fp_model_is_own_version(run->dag, run->version->version);
+}
+
 static bool
 is_ready_heap(FpModel *model, pairingheap *heap)
 {

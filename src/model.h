@@ -331,4 +331,7 @@ extern Oid	fp_model_task_role(const FpTask *task);
  */
 extern bool fp_model_is_own_version(const FpDag *dag, int version);
 
+/* Whether a run has started with such a version of a dropped DAG. */
+extern bool fp_model_is_foreign_run(const FpRun *run);
+
 #endif							/* FLOWPG_MODEL_H */

@@ -112,19 +112,21 @@ static void
 dag_changed(FpModel *model, const FpRequest *request)
 {
 	FpDag	   *dag;
+	char	   *last_run_id = NULL;
 
 	fp_model_reload_dag(model, request->dag_id);
 	dag = fp_model_dag(model, request->dag_id, false);
 	if (dag == NULL)
 		return;
 
+	/*
+	 * The DAG may be a new one of its name, and the request of the drop not
+	 * yet told of: nothing of the old one may begin under the new owner.
+	 */
 	if (request->args != NULL)
-	{
-		char	   *last_run_id = get_arg(request, "last_run_id");
-
-		if (last_run_id != NULL)
-			cancel_runs(model, dag, pg_strtoint64(last_run_id));
-	}
+		last_run_id = get_arg(request, "last_run_id");
+	cancel_runs(model, dag,
+				last_run_id != NULL ? pg_strtoint64(last_run_id) : 0);
 	if (dag->row == NULL)
 	{
 		cancel_runs(model, dag, PG_INT64_MAX);
@@ -150,7 +152,7 @@ cancel_runs(FpModel *model, FpDag *dag, int64 last_run_id)
 	{
 		FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
 
-		if (run->run_id <= last_run_id)
+		if (run->run_id <= last_run_id || fp_model_is_foreign_run(run))
 			runs = lappend(runs, run);
 	}
 	foreach(lc, runs)

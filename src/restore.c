@@ -79,7 +79,7 @@ fp_restore_model(FpModel *model, List *adopted)
 			run->queue->backfill->is_cancelled = true;
 		if (row->is_cancelling)
 			fp_run_life_cancel(model, run, "cancelled");
-		else if (run->dag->row == NULL)
+		else if (run->dag->row == NULL || fp_model_is_foreign_run(run))
 			fp_run_life_cancel(model, run, "the DAG has been dropped");
 	}
 	foreach(lc, backfills)

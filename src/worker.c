@@ -6,9 +6,10 @@
  * Started by a scheduler for a slot of shared memory; connected as the role
  * that owns the DAGs, so that what its tasks run is that role's session.
  * Takes attempts from its lane, and puts results there.  Kept until it has
- * been idle for flowpg.worker_idle_timeout, is asked to leave, or any role has
- * been changed (a session keeps some of the rights it began with).  With no
- * attempt to take, it helps another worker of its lane (help.c).
+ * been idle for flowpg.worker_idle_timeout, is asked to leave, or any role or
+ * the database has been changed (a session keeps some of the rights it began
+ * with, and that it may connect).  With no attempt to take, it helps another
+ * worker of its lane (help.c).
  *
  * An attempt that a worker leaves behind when it is terminated is reported as
  * lost by its exit callback.  After a crash of the server nothing is reported:
@@ -55,6 +56,7 @@ static FpWorkerSlot *leader;	/* whom we help */
 static void attach(int index);
 static void detach(int code, Datum arg);
 static void role_changed(Datum arg, int cacheid, uint32 hashvalue);
+static void database_changed(Datum arg, int cacheid, uint32 hashvalue);
 static bool take_next(bool has_result);
 static void put_done(const FpDone *result);
 static bool wait_for_work(void);
@@ -77,6 +79,9 @@ fp_worker_main(Datum arg)
 	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 #endif
 	CacheRegisterSyscacheCallback(AUTHOID, role_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(DATABASEOID, database_changed,
+								  UInt32GetDatum(GetSysCacheHashValue1(DATABASEOID,
+																	   ObjectIdGetDatum(database))));
 	fp_task_exec_init();
 
 	for (;;)
@@ -211,6 +216,14 @@ role_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
 	must_retire = true;
 	fp_help_retire();
+}
+
+/* hashvalue 0: any may have been changed */
+static void
+database_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	if (hashvalue == 0 || hashvalue == DatumGetUInt32(arg))
+		role_changed(arg, cacheid, hashvalue);
 }
 
 /*

@@ -174,9 +174,13 @@ missing_packages()
 	command -v gcc >/dev/null || echo gcc
 	command -v make >/dev/null || echo make
 	[ -f /usr/include/stdio.h ] || echo libc6-dev
-	[ "${1:-}" != tests ] ||
-		{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
-		echo libipc-run-perl
+	case ${1:-} in
+		tests | guards)
+			{ command -v prove && perl -MIPC::Run -e 1; } >/dev/null 2>&1 ||
+				echo libipc-run-perl
+			;;
+	esac
+	[ "${1:-}" != guards ] || command -v patch >/dev/null || echo patch
 	[ "${1:-}" != tests ] || missing_mariadb_packages
 	[ "${1:-}" != bench ] || [ -f "$lib/lib/pg_cron.so" ] ||
 		echo "postgresql-$pg_major-cron"
@@ -196,7 +200,8 @@ missing_mariadb_packages()
 	[ -f "$lib/lib/mysql_fdw.so" ] || echo "postgresql-$pg_major-mysql-fdw"
 }
 
-# With "tests": also what the test suites need; with "bench", the benchmarks.
+# With "tests": also what the test suites need; with "guards", guards.sh; with
+# "bench", the benchmarks.
 install_packages()
 {
 	local missing

@@ -62,11 +62,13 @@ sub first_line
 # Ways up
 
 my @climbs = (
+	[ 'commit in code', q{DO 'BEGIN COMMIT; END'}, '2D000' ],
 	[ 'copy program', q{COPY app.note TO PROGRAM 'cat > /dev/null'}, '42501' ],
 	[ 'event trigger', q{CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION app.nothing()}, '42501' ],
 	[ 'in code', q{DO 'BEGIN SET ROLE postgres; END'}, '42501' ],
 	[ 'in function', q{SELECT set_config('role', 'postgres', false)}, '42501' ],
 	[ 'kill', q{SELECT pg_terminate_backend(pid) FROM flow.scheduler_status}, '42501' ],
+	[ 'listen', q{LISTEN flowpg}, '0A000' ],
 	[ 'load', q{LOAD '$libdir/../flowpg'}, '42501' ],
 	[ 'read file', q{SELECT pg_read_file('PG_VERSION')}, '42501' ],
 	[ 'records', q{UPDATE flow.task_run SET state = 'success'}, '42501' ],
@@ -204,13 +206,18 @@ SELECT flow_add_sql('heirs', 'leaves', $$
 	CREATE FUNCTION pg_temp.left_over() RETURNS int LANGUAGE sql AS 'SELECT 1';
 	CREATE DOMAIN pg_temp.left_over AS int;
 	SET application_name = 'left over'; SET datestyle = 'SQL, DMY'; SET client_encoding = 'LATIN1'; SET app.over = 'left over';
+	PREPARE left_over AS SELECT 1;
+	DECLARE left_over CURSOR WITH HOLD FOR SELECT 1;
+	SELECT pg_advisory_lock(4712);
 	SET ROLE mate;
 	INSERT INTO app.note (k, v) VALUES ('left', current_user || ' ' || pg_backend_pid());
 	SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY$$, in_transaction => false, trigger_rule => 'all_done');
 SELECT flow_add_sql('heirs', 'finds', $$
 	INSERT INTO app.note (k, v) VALUES ('found', concat_ws(' ', current_user, pg_backend_pid(), to_regprocedure('pg_temp.left_over()'), to_regtype('pg_temp.left_over'),
 		current_setting('default_transaction_read_only'), nullif(current_setting('application_name'), ''),
-		current_setting('datestyle'), current_setting('client_encoding'), nullif(current_setting('app.over', true), '')))$$, upstream => '{leaves}', trigger_rule => 'all_done');
+		current_setting('datestyle'), current_setting('client_encoding'), nullif(current_setting('app.over', true), ''),
+		(SELECT 'prepared' FROM pg_prepared_statements WHERE name = 'left_over'), (SELECT 'cursor' FROM pg_cursors WHERE name = 'left_over'),
+		(SELECT 'lock' FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712)))$$, upstream => '{leaves}', trigger_rule => 'all_done');
 SELECT flow_add_sql('heirs', 'last', 'SELECT lastval()', upstream => '{finds}');
 COMMIT;
 });
@@ -222,6 +229,101 @@ is($mate, 'mate', 'a task that leaves much behind')
   or diag(value($node, "SELECT task_id, message FROM flow.task_run WHERE run_id = $run"));
 is(noted('found'), "ann $pid off ISO, MDY UTF8", 'leaves nothing for the next one in its process');
 is(value($node, "SELECT string_agg(task_id || ' ' || sqlstate, ' ') FROM flow.task_run WHERE run_id = $run AND state = 'failed'"), 'last 55000', 'no sequence either');
+
+# a superuser's task may become another session user, for itself
+define($node, q{
+SELECT flow_create_dag('lowered');
+SELECT flow_add_sql('lowered', 'lowers', 'SET SESSION AUTHORIZATION bob', in_transaction => false);
+SELECT flow_add_sql('lowered', 'finds', $$INSERT INTO app.note (k, v) VALUES ('lowered', session_user || ' ' || current_user)$$, upstream => '{lowers}');
+});
+my $root = value($node, 'SELECT current_user');
+is(wait_for_run($node, trigger($node, 'lowered')), 'success', 'a task that becomes another user');
+is(noted('lowered'), "$root $root", 'leaves that to no other');
+
+# ------------------------------------------------------------------------
+# Settings of a task do not reach flowpg's own statements: a trigger that a
+# superuser has put on its table tells what they see.
+
+$node->safe_psql('postgres', q{
+CREATE FUNCTION app.tell_settings() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+	INSERT INTO app.note (k, v) SELECT 'seen', string_agg(concat(s, ' ', current_setting(s)), ', ' ORDER BY s)
+	FROM unnest('{enable_indexscan,enable_nestloop,enable_seqscan,intervalstyle,jit,lock_timeout,plan_cache_mode,search_path,transaction_read_only}'::text[]) s;
+	RETURN NULL;
+END$$;
+CREATE TRIGGER tell_settings AFTER UPDATE ON flow.task_run FOR EACH ROW WHEN (NEW.dag_id = 'sets' AND NEW.state = 'success') EXECUTE FUNCTION app.tell_settings();
+});
+value_as($node, 'ann', q{
+BEGIN;
+SELECT flow_create_dag('sets');
+SELECT flow_add_sql('sets', 'sets', $$
+	SET enable_indexscan = off; SET enable_nestloop = off; SET enable_seqscan = on; SET intervalstyle = iso_8601; SET jit = on;
+	SET lock_timeout = '1h'; SET plan_cache_mode = force_custom_plan; SET search_path = trap, pg_catalog; SET TRANSACTION READ ONLY$$);
+COMMIT;
+});
+$run = value_as($node, 'ann', q{SELECT flow_trigger('sets')});
+is(wait_for_run($node, $run), 'success', 'a task that sets much')
+  or diag(value($node, "SELECT task_id, message FROM flow.task_run WHERE run_id = $run"));
+is(noted('seen'), 'enable_indexscan on, enable_nestloop on, enable_seqscan off, intervalstyle postgres, jit off, lock_timeout 0, plan_cache_mode auto, search_path pg_catalog, pg_temp, transaction_read_only off',
+	'leaves the record of it its own settings');
+$node->safe_psql('postgres', 'DROP TRIGGER tell_settings ON flow.task_run');
+
+# ------------------------------------------------------------------------
+# Rights that are gone are gone for the next task, also in a process that was
+# there before
+
+$node->safe_psql('postgres', q{
+CREATE ROLE chief LOGIN SUPERUSER;
+SET SESSION AUTHORIZATION chief;
+BEGIN;
+SELECT flow_create_dag('of chief');
+SELECT flow_add_sql('of chief', 'climbs', $$SET ROLE bob; INSERT INTO app.note (k, v) VALUES ('chief', current_user)$$);
+COMMIT;
+});
+is(wait_for_run($node, trigger($node, 'of chief')), 'success', 'a superuser becomes anyone');
+$node->safe_psql('postgres', 'ALTER ROLE chief NOSUPERUSER');
+is(wait_for_run($node, trigger($node, 'of chief')), 'failed', 'one who is none any more does not');
+is(noted('chief'), 'bob', 'not once');
+
+# the DAG that a task triggers, given to another since
+value_as($node, 'ann', q{
+BEGIN;
+SELECT flow_create_dag('pulled'), flow_create_dag('pulls');
+SELECT flow_add_sql('pulled', 'one', 'SELECT 1');
+SELECT flow_add_trigger('pulls', 'pull', 'pulled', wait => true);
+COMMIT;
+});
+is(wait_for_run($node, trigger($node, 'pulls')), 'success', 'a task triggers a DAG of its owner');
+$node->safe_psql('postgres', q{SELECT flow_set_owner('pulled', 'bob')});
+$run = trigger($node, 'pulls');
+wait_for_run($node, $run);
+is(tasks_of($run), 'pull=failed 42704', 'and none that is another\'s now');
+
+# ------------------------------------------------------------------------
+# Whoever listens is told ids and states, whatever they are called
+
+my $listener = $node->background_psql('postgres', extra_params => [ '-U', 'bob' ]);
+my $name = q{x", "state": "forged" \\ };
+my @told;
+
+$listener->query_safe('LISTEN flowpg');
+value_as($node, 'ann', qq{
+BEGIN;
+SELECT flow_create_dag(\$n\$$name\$n\$);
+SELECT flow_add_sql(\$n\$$name\$n\$, \$n\$$name\$n\$, 'DO \$\$BEGIN RAISE ''secret''; END\$\$');
+COMMIT;
+});
+$run = value_as($node, 'ann', qq{SELECT flow_trigger(\$n\$$name\$n\$, conf => '{"secret": 1}')});
+is(wait_for_run($node, $run), 'failed', 'a run with an odd name');
+for (1 .. 100)
+{
+	push @told, grep { /"run_id": $run\b/ } $listener->query_safe('SELECT pg_sleep(0.05)') =~ /with payload "(\{.*?\})" received/g;
+	last if grep { /"event": "run"/ } @told;
+}
+is(value($node, 'SELECT DISTINCT p ->> $$dag_id$$, p ->> $$state$$ FROM unnest(ARRAY[' . join(', ', map { "\$p\$$_\$p\$::jsonb" } @told) . ']) p'),
+	"$name|failed", 'keeps it') or diag(@told);
+is(value($node, 'SELECT string_agg(k, $$ $$ ORDER BY n, k) FROM (SELECT DISTINCT p ->> $$event$$ AS n, k FROM unnest(ARRAY[' . join(', ', map { "\$p\$$_\$p\$::jsonb" } @told) . ']) p, jsonb_object_keys(p) k) s'),
+	'dag_id event run_id run_type state dag_id event run_id state task_id try_number', 'and nothing else is told');
+$listener->quit;
 
 # ------------------------------------------------------------------------
 # What others see of it while it runs
@@ -287,6 +389,51 @@ wait_for($node, q{SELECT count(*) = 0 FROM flow.callback WHERE ended_at IS NULL}
 is(noted('nightly'), '', 'no callback of the old DAG runs as the new owner');
 is(value($node, "SELECT count(*) FROM flow.dag_log WHERE run_id = $run"), '0', 'nor does its run count for the new one');
 
+# a callback of it that was owed when the scheduler ended
+my $pid_before = scheduler_pid($node);
+$node->safe_psql('postgres', "INSERT INTO flow.callback (run_id, run_state, state, queued_at) VALUES ($run, 'failed', 'queued', now());"
+	. "SELECT pg_terminate_backend($pid_before)");
+wait_for_scheduler($node, not_pid => $pid_before);
+wait_for($node, q{SELECT count(*) = 0 FROM flow.callback WHERE ended_at IS NULL}, 'the callback that is owed to end');
+is(noted('nightly'), '', 'is not given out by the next scheduler either');
+
+# A new DAG of the name is read before the scheduler is told that the old one
+# was dropped: its request is not there yet, or only a new scheduler finds both.
+foreach my $is_restarted (0, 1)
+{
+	my $dag = "handed $is_restarted";
+
+	$gate = close_gate($node, 35);
+	value_as($node, 'ann', qq{
+BEGIN;
+SELECT flow_create_dag('$dag');
+SELECT flow_add_sql('$dag', 'first', 'SELECT pg_advisory_xact_lock_shared(35)');
+SELECT flow_add_sql('$dag', 'then', \$\$INSERT INTO app.note (k, v) VALUES ('$dag', current_user)\$\$, upstream => '{first}', trigger_rule => 'all_done');
+COMMIT;
+});
+	$run = value_as($node, 'ann', qq{SELECT flow_trigger('$dag')});
+	wait_for($node, q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND objid = 35 AND NOT granted}, 'a task at its gate');
+	my $scheduler = scheduler_pid($node);
+	define($node, qq{
+SELECT flow_drop_dag('$dag');
+SELECT flow_create_dag('$dag');
+SELECT flow_add_sql('$dag', 'then', 'SELECT 1');
+DELETE FROM flow.request WHERE dag_id = '$dag' AND (args ? 'is_dropped' OR $is_restarted = 1);
+});
+	if ($is_restarted)
+	{
+		$node->safe_psql('postgres', "SELECT pg_terminate_backend($scheduler)");
+		wait_for_scheduler($node, not_pid => $scheduler);
+	}
+	else
+	{
+		wait_for($node, qq{SELECT count(*) = 0 FROM flow.request WHERE dag_id = '$dag'}, 'the new DAG to be read');
+	}
+	$gate->open;
+	is(wait_for_run($node, $run), 'cancelled', 'a run of the dropped DAG is cancelled: ' . ($is_restarted ? 'at a restart' : 'at once'));
+	is(noted($dag), '', 'and nothing of it runs as the new owner');
+}
+
 # ------------------------------------------------------------------------
 # A role loses something: its DAG stops, with the reason, and no other does
 
@@ -328,6 +475,12 @@ is(value($node, 'SELECT problem FROM flow.scheduler_status'), '', 'the scheduler
 like(value($node, q{SELECT owner FROM flow.dag_status WHERE dag_id = 'of dropped'}), qr/^\d+$/, 'a DAG without owner can be looked at');
 $node->safe_psql('postgres', q{SELECT flow_set_owner('of dropped', 'kept'); SELECT flow_add_sql('of dropped', 't', 'SELECT 1')});
 is(wait_for_run($node, trigger($node, 'of dropped')), 'success', 'and given to another role');
+
+# with a worker that has connected while it could
+$node->safe_psql('postgres', 'REVOKE CONNECT ON DATABASE postgres FROM kept');
+$run = trigger($node, 'of kept');
+is(wait_for_run($node, $run), 'failed', 'a role that may not connect any more');
+like(first_line($run), qr/^task "t": the DAG's owner, role "kept", may not connect to the database$/, 'has no session that goes on');
 
 # A DAG is dropped while its scheduler makes sure that a worker, which could
 # not begin, is gone.
