@@ -79,6 +79,22 @@ fp_callback_store_try(int64 callback_id, TimestampTz at)
 	fp_store_execute(&statement, &args, NULL, NULL);
 }
 
+int
+fp_callback_store_tries(int64 callback_id)
+{
+	static FpStatement statement = {
+		"SELECT try_number FROM flow.callback "
+		"WHERE callback_id = $1 AND state = 'running'",
+		SPI_OK_SELECT, 1, {INT8OID}
+	};
+	FpStoreArgs args = {0};
+	int64		ntries = 0;
+
+	fp_store_args_add_id(&args, callback_id);
+	fp_store_execute(&statement, &args, fp_store_keep_int64, &ntries);
+	return (int) ntries;
+}
+
 void
 fp_callback_store_end(int64 callback_id, const char *sqlstate,
 					  const char *message, TimestampTz at)

@@ -37,6 +37,9 @@ extern List *fp_callback_store_list_open(void);
 
 extern void fp_callback_store_try(int64 callback_id, TimestampTz at);
 
+/* how often one that is open has been tried; 0: it is not open */
+extern int	fp_callback_store_tries(int64 callback_id);
+
 /* message NULL: it has succeeded; ERROR: it is not open */
 extern void fp_callback_store_end(int64 callback_id, const char *sqlstate,
 								  const char *message, TimestampTz at);

@@ -17,7 +17,7 @@
 #include "clock.h"
 #include "shmem.h"
 
-/* A callback that a stop of the server cuts off is tried so often. */
+/* A callback that is cut off, by a stop of the server or its worker's, is tried so often. */
 #define MAX_TRIES 3
 
 /*
@@ -67,12 +67,25 @@ fp_callbacks_start(FpModel *model, FpDag *dag, const FpRunRow *row,
 	MemoryContextSwitchTo(previous);
 }
 
+/*
+ * The worker of one that is lost may have recorded its end just before; then
+ * the record counts.
+ */
 void
 fp_callbacks_ended(FpModel *model, FpRun *callback, bool is_lost)
 {
-	if (is_lost)
+	int			ntries = is_lost ?
+		fp_callback_store_tries(callback->callback_id) : 0;
+
+	if (ntries > 0 && ntries < MAX_TRIES &&
+		fp_model_is_own_version(callback->dag, callback->version->version))
+	{
+		fp_model_make_ready(model, callback->tasks);
+		return;
+	}
+	if (ntries > 0)
 		fp_callback_store_end(callback->callback_id, "57P01",
-							  "the worker was terminated while the callback was running",
+							  "the worker was terminated each time the callback was running, or its DAG is gone",
 							  fp_clock_real());
 	pfree(callback->version->tasks);
 	pfree(callback->version);

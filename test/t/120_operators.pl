@@ -277,6 +277,25 @@ is(value($node, "SELECT r.state, c.callback, c.sqlstate FROM flow.callback_statu
 	'a callback that fails is recorded, and changes nothing of the run');
 is(value($node, "SELECT count(*) FROM flow.task_status WHERE run_id = $run"), '1', 'it is none of its tasks');
 
+# one whose worker is terminated is run again, but not for ever
+define($node, q{
+SELECT flow_create_dag('cut off', NULL, on_success => 'SELECT pg_advisory_xact_lock_shared(2); INSERT INTO told (run_id) VALUES (run.run_id)');
+SELECT flow_add_sql('cut off', 'a', 'SELECT 1');
+SELECT flow_create_dag('deadly', NULL, on_success => 'SELECT pg_terminate_backend(pg_backend_pid())');
+SELECT flow_add_sql('deadly', 'a', 'SELECT 1');
+});
+$gate = close_gate($node, 2);
+$run = run_of('cut off');
+wait_for($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted}, 'a callback that waits');
+value($node, q{SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND NOT granted});
+wait_for($node, q{SELECT try_number = 2 FROM flow.callback ORDER BY callback_id DESC LIMIT 1}, 'another worker');
+$gate->open;
+wait_for($node, "SELECT state = 'success' FROM flow.callback_status WHERE run_id = $run", 'the callback');
+is(value($node, "SELECT count(*) FROM told WHERE run_id = $run"), '1', 'a callback whose worker was terminated has done its work, once');
+$run = run_of('deadly');
+wait_for($node, "SELECT state = 'failed' FROM flow.callback_status WHERE run_id = $run", 'the callback');
+is(value($node, "SELECT c.try_number, s.sqlstate FROM flow.callback c JOIN flow.callback_status s USING (run_id) WHERE run_id = $run"), '3|57P01', 'one that ends its worker each time is given up');
+
 # ------------------------------------------------------------------------
 # depends_on_past
 
