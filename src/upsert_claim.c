@@ -140,7 +140,9 @@ fp_upsert_claim_is_open(Jsonb *position)
 }
 
 /*
- * Lock the position and read it; false: the attempt is open no more.
+ * Lock the position and read it; false: the attempt is open no more, or it has
+ * gone on to the target's rows, which are the leader's alone: one that was
+ * about to help read where it was before that.
  */
 static bool
 lock_claims(const FpUpsertExec *exec, Claims *claims)
@@ -160,6 +162,8 @@ lock_claims(const FpUpsertExec *exec, Claims *claims)
 
 	jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											   CStringGetDatum(position)));
+	if (fp_jsonb_get(jsonb, "deleting") != NULL)
+		return false;
 	claims->last = fp_upsert_bound_parse(&jsonb->root, "last", exec->norder);
 	claims->nclaimed = get_int(&jsonb->root, "claimed");
 	open = fp_jsonb_get(jsonb, "open");

@@ -237,6 +237,40 @@ empty();
 $node->safe_psql('postgres', q{INSERT INTO copy SELECT 'E', n, 'gone' FROM generate_series(1000, 1099) n; TRUNCATE written});
 is(run_upsert($node, 'missing'), 'success 45 500', 'delete_missing');
 is_copied('delete_missing');
+# one that comes to help late finds that rows are being deleted: that is no work of its
+$node->safe_psql('postgres', q{
+CREATE FUNCTION may_help() RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+	IF EXISTS (SELECT FROM flow.worker_status WHERE pid = pg_backend_pid() AND is_helping) THEN
+		PERFORM pg_advisory_xact_lock_shared(3);
+	END IF;
+	RETURN true;
+END $$;
+CREATE FUNCTION wait_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock_shared(2);
+	RETURN OLD;
+END $$;
+CREATE TRIGGER wait_deleted BEFORE DELETE ON copy FOR EACH ROW EXECUTE FUNCTION wait_deleted();
+});
+upsert($node, 'missing', q{'SELECT * FROM item WHERE may_help()', 'copy', page_size => 20, parallel_pages => 2, delete_missing => true});
+empty();
+$node->safe_psql('postgres', q{
+INSERT INTO gate_at VALUES (0, 1);
+INSERT INTO copy VALUES ('B', 1000, 'gone');
+TRUNCATE written});
+@gates = map { close_gate($node, $_) } 1 .. 3;
+$run = trigger($node, 'missing');
+wait_at_gates(2);
+$gates[0]->open;
+wait_for($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 2 AND objsubid = 1 AND NOT granted}, 'the leader to delete');
+$gates[2]->open;
+wait_for($node, q{SELECT count(*) = 0 FROM flow.worker_status WHERE is_helping}, 'the helper to leave');
+$gates[1]->open;
+is(wait_for_run($node, $run), 'success', 'a helper that comes late');
+is(progress($node, $run), 'success 41 401', 'takes no page');
+is_copied('a late helper');
+$node->safe_psql('postgres', 'DELETE FROM gate_at; DROP TRIGGER wait_deleted ON copy');
 upsert($node, 'once', q{'SELECT code, id, min(v) AS v FROM item GROUP BY 1, 2 HAVING count(*) = 1', 'copy', page_size => 20, parallel_pages => 3});
 empty();
 is(run_upsert($node, 'once'), 'success 20 400', 'a source that is read once is one worker\'s');
