@@ -39,6 +39,7 @@ fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 
 	if (task_ids == NIL || (run != NULL && run->is_cancelling))
 		return;
+	fp_task_state_record_decided(model);
 	if (run != NULL && run->version != NULL && run->nunfinished == 0)
 	{
 		if (!settle_first(model, run))
@@ -72,6 +73,7 @@ fp_rework_cleared(FpModel *model, FpTask *task)
 
 	bool		is_done = true;
 
+	fp_task_state_record_decided(model);
 	task->must_clear = false;
 	for (int i = 0; i < run->version->ntasks; i++)
 		is_done &= !run->tasks[i].must_clear;

@@ -83,6 +83,8 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 {
 	int			nmade = 0;
 
+	/* of a run of a dropped DAG, which may be taken over */
+	fp_task_state_record_decided(model);
 	if (dag->is_in_due)
 		pairingheap_remove(&model->due, &dag->due_node);
 	dag->is_in_due = false;

@@ -106,7 +106,7 @@ fp_cycle_load(FpModel *model)
 	fp_model_load_pools(model);
 	fp_model_load_dags(model);
 	fp_restore_model(model, adopted);
-	fp_task_run_store_record_states(model->decided, fp_clock_real());
+	fp_task_state_record_decided(model);
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(context);
 }
@@ -153,7 +153,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		TimestampTz at = fp_clock_real();
 
 		begin_work(&cycle);
-		fp_task_run_store_record_states(model->decided, at);
+		fp_task_state_record_decided(model);
 		fp_task_run_store_record_first(attempts.first, at);
 		fp_task_run_store_record_again(attempts.again, at);
 		fp_task_run_store_record_pokes(attempts.pokes);
@@ -489,8 +489,7 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 		if (!dlist_is_empty(&model->past_checks))
 		{
 			/* what has been decided is looked up, too */
-			fp_task_run_store_record_states(model->decided, fp_clock_real());
-			model->decided = fp_task_run_store_new_batch();
+			fp_task_state_record_decided(model);
 			fp_past_check(model,
 						  dlist_head_element(FpTask, check_node,
 											 &model->past_checks));

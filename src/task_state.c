@@ -3,9 +3,10 @@
  * task_state.c
  *	  How the tasks of an active run go on.
  *
- * Works on the scheduler's memory only.  The cost of an event is that of the
- * tasks directly downstream of it; chains are followed with a list and not by
- * recursion, so that a run of thousands of tasks in a row is no problem.
+ * Works on the scheduler's memory only, but for fp_task_state_record_decided.
+ * The cost of an event is that of the tasks directly downstream of it; chains
+ * are followed with a list and not by recursion, so that a run of thousands of
+ * tasks in a row is no problem.
  *
  *-------------------------------------------------------------------------
  */
@@ -153,6 +154,13 @@ fp_task_state_follow_branch(FpModel *model, FpTask *task, List *followed,
 	}
 	follow(model, ended);
 	pfree(goes_on);
+}
+
+void
+fp_task_state_record_decided(FpModel *model)
+{
+	fp_task_run_store_record_states(model->decided, fp_clock_real());
+	model->decided->n = 0;
 }
 
 /* The named tasks and all that is downstream of them. */

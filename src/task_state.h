@@ -35,6 +35,13 @@ extern void fp_task_state_ended(FpModel *model, FpTask *task,
 extern void fp_task_state_follow_branch(FpModel *model, FpTask *task,
 										List *followed, bool is_begun);
 
+/*
+ * Writes model->decided.  Whoever reads or changes rows of task runs calls it
+ * first: what has been decided in this cycle counts there, too, and must not
+ * be written over what comes after it.
+ */
+extern void fp_task_state_record_decided(FpModel *model);
+
 /* a sensor's condition is not yet true: looked at again at poke_at */
 extern void fp_task_state_reschedule(FpModel *model, FpTask *task,
 									 TimestampTz poke_at);

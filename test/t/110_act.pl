@@ -297,6 +297,31 @@ value($node, "SELECT flow_mark($run, 'a', 'skipped')");
 is(end_of($run), 'success', 'skipped, its first task lets it succeed');
 is(task_states($node, $run), 'a=skipped b=skipped c=skipped', 'with nothing done, by the trigger rules');
 
+# several at once, of a run under way: each goes by what the one before decided
+define($node, q{
+DELETE FROM broken;
+SELECT flow_create_dag('several', NULL);
+SELECT flow_add_sql('several', 'a', 'SELECT work()');
+SELECT flow_add_sql('several', 'b', 'SELECT work()');
+SELECT flow_add_sql('several', 'gate', 'SELECT pg_advisory_xact_lock_shared(9)');
+SELECT flow_add_sql('several', 'last', 'SELECT work()', upstream => '{a,b,gate}');
+});
+$gate = close_gate($node, 9);
+$run = trigger($node, 'several');
+wait_for_task($node, $run, $_, 'success') foreach 'a', 'b';
+wait_for_task($node, $run, 'gate', 'running');
+value($node, "SELECT flow_mark($run, 'a', 'failed'), flow_mark($run, 'b', 'failed')");
+wait_for_no_request();
+is(task_states($node, $run), 'a=failed b=failed gate=running last=upstream_failed', 'two tasks are marked that a third one waits for');
+value($node, q{SELECT flow_clear('several', task_ids => '{a,b}')});
+wait_for_task($node, $run, $_, 'success') foreach 'a', 'b';
+value($node, "BEGIN; SELECT flow_mark($run, 'a', 'failed'); SELECT flow_clear('several', task_ids => '{a}'); COMMIT");
+wait_for_no_request();
+wait_for_task($node, $run, 'a', 'success');
+$gate->open;
+is(end_of($run), 'success', 'marked and cleared at once, a task runs, and so does what follows');
+is(tries($run), 'a:1,2,3 b:1,2 last:1', 'once');
+
 # before the run has started, and while it is under way
 define($node, q{
 DELETE FROM broken;
