@@ -200,6 +200,8 @@ connect_to_database(void)
 	LWLockRelease(fp_shared->lock);
 	if (!is_installed)
 		proc_exit(0);
+	/* it looks at a few databases at a time, and has now done with this one */
+	fp_shmem_wake_launcher();
 }
 
 /*

@@ -80,6 +80,13 @@ wait_for($node,
 	'two schedulers');
 is(databases_with('scheduler'), 'sales stock', 'after a restart the same are there');
 
+# also with more of them than are looked at at a time, and none beside them
+my $crowd = new_node('crowd', databases => [ 'postgres', 'a', 'b', 'c', 'd' ]);
+$crowd->restart;
+wait_for_scheduler($crowd, db => $_) foreach 'postgres', 'a', 'b', 'c', 'd';
+pass('each of five databases has a scheduler after a restart');
+$crowd->stop;
+
 # ------------------------------------------------------------------------
 # Databases do not see each other
 
