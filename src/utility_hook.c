@@ -10,18 +10,24 @@
  * may not run it disturbs nothing: rights are looked at before.
  *
  * DROP EXTENSION and ALTER EXTENSION ... UPDATE are noticed through the object
- * access hook and told to the scheduler at commit.
+ * access hook and told to the scheduler at commit.  So is whoever switches the
+ * trigger off that notices DAGs out of a dump, as pg_restore --disable-triggers
+ * does: he is about to load some.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_trigger.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/extension.h"
@@ -30,12 +36,14 @@
 #include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
 #include "flowpg.h"
+#include "instance_store.h"
 #include "process.h"
 #include "shmem.h"
 #include "utility_hook.h"
@@ -61,6 +69,7 @@ static void release_database(int code, Datum database);
 static void object_access(ObjectAccessType access, Oid classId, Oid objectId,
 						  int subId, void *arg);
 static void extension_altered(void);
+static bool is_restore_trigger(Oid trigger);
 static Oid	database_to_clear(Node *statement);
 static bool may_create_databases(void);
 static bool has_processes(Oid database);
@@ -159,6 +168,13 @@ object_access(ObjectAccessType access, Oid classId, Oid objectId, int subId,
 		else
 			extension_altered();
 	}
+	else if (classId == TriggerRelationId && access == OAT_POST_ALTER &&
+			 fp_shared != NULL && !creating_extension && !IsBinaryUpgrade &&
+			 is_restore_trigger(objectId))
+	{
+		fp_instance_store_disown();
+		fp_shmem_look_at_commit();
+	}
 }
 
 /*
@@ -176,6 +192,36 @@ extension_altered(void)
 		CacheInvalidateRelcacheByRelid(relation);
 	if (fp_shared != NULL)
 		fp_shmem_look_at_commit();
+}
+
+/* Whether it is the one that calls flow.dag_trigger(). */
+static bool
+is_restore_trigger(Oid trigger)
+{
+	Relation	relation = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		result = false;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(relation, TriggerOidIndexId, true, NULL, 1,
+							  &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		result = strcmp(NameStr(form->tgname), "dag_restore") == 0 &&
+			OidIsValid(form->tgrelid) &&
+			form->tgrelid == get_relname_relid("dag",
+											   get_namespace_oid("flow", true));
+	}
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+
+	return result;
 }
 
 /*

@@ -274,6 +274,21 @@ $run = trigger($server, 'own', db => 'blank');
 $server->safe_psql('blank', 'SELECT flow_adopt()');
 is(wait_for_run($server, $run, db => 'blank'), 'success', 'adopted, it goes on');
 
+# without triggers, which is told by their being switched off
+$server->safe_psql('postgres', 'CREATE DATABASE other');
+$server->safe_psql('other', q{
+CREATE EXTENSION flowpg;
+SELECT flow_create_dag('third', NULL);
+});
+dump_to('other', 'third');
+restore('third', 'blank', '--data-only', '--disable-triggers', '--schema=flow', '--table=dag');
+wait_until_waiting('blank');
+shows($server, q{SELECT count(*) FROM flow.dag WHERE dag_id = 'third'}, '1',
+	'DAGs that are loaded with triggers off have the database wait', db => 'blank');
+$run = trigger($server, 'own', db => 'blank');
+$server->safe_psql('blank', 'SELECT flow_adopt()');
+is(wait_for_run($server, $run, db => 'blank'), 'success', 'adopted, it goes on once more');
+
 # none is no change
 $server->safe_psql('blank', 'INSERT INTO flow.dag SELECT * FROM flow.dag WHERE false');
 shows($server, 'SELECT count(*) FROM flow.instance', '1', 'a load of no DAGs leaves the database at home', db => 'blank');
@@ -284,7 +299,7 @@ unlike(slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)\b/, 'no process
 # ------------------------------------------------------------------------
 # pg_upgrade: a new server, here of the same version
 
-$server->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('blank', 'copy', 'copy again', 'copy in parts', 'twin');
+$server->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('blank', 'copy', 'copy again', 'copy in parts', 'other', 'twin');
 $before = contents('origin');
 $server->stop;
 my $old = $server;
