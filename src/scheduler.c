@@ -337,6 +337,7 @@ run_protected_cycle(FpModel **model)
 				fp_dispatch_reset();
 			}
 			current = NULL;
+			fp_workers_dismiss();
 			timeout = MAX_SLEEP_MS;
 			set_problem(problem);
 		}

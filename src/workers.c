@@ -52,6 +52,7 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 	int			nwanted = 0;
 	int			nwaiting = model->nwaiting_for_worker;
 	bool		is_news = false;
+	bool		has_freed = false;
 	Bitmapset  *wants = waiting_lanes;	/* and those that want more workers */
 	FpDatabaseSlot *slot;
 
@@ -84,7 +85,10 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 			}
 			if (nworkers == 0 && nneeded == 0 &&
 				lane->done_head == lane->done_tail)
+			{
 				lane->database = InvalidOid;
+				has_freed = true;
+			}
 		}
 		LWLockRelease(fp_shared->lock);
 
@@ -121,7 +125,7 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 
 	if (nwanted > 0)
 		claim_idle_worker(wants);
-	if (is_news)
+	if (is_news || has_freed)
 		wake_other_schedulers();
 	give_workers_away();
 	return result;
@@ -166,7 +170,7 @@ claim_idle_worker(const Bitmapset *wants)
 		SetLatch(latch);
 }
 
-/* They may hold more workers than their share. */
+/* They may hold more workers than their share, or have waited for a lane. */
 static void
 wake_other_schedulers(void)
 {
@@ -408,6 +412,43 @@ fp_workers_end(void)
 		settle_handles();
 		fp_process_wait(LEAVE_POLL_MS);
 	}
+}
+
+void
+fp_workers_dismiss(void)
+{
+	bool		has_freed = false;
+
+	settle_handles();
+	settle_orphans();
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+
+		if (lane->database != MyDatabaseId)
+			continue;
+		lane->tail = lane->head;
+		lane->done_tail = lane->done_head;
+		lane->database = InvalidOid;
+		has_freed = true;
+	}
+	for (int i = 0; i < fp_shared->nworkers; i++)
+	{
+		FpWorkerSlot *worker = &fp_shared->workers[i];
+
+		if (worker->state == FP_WORKER_FREE ||
+			worker->database != MyDatabaseId)
+			continue;
+		/* still its own */
+		fp_shared->lanes[worker->lane].database = MyDatabaseId;
+		worker->must_stop = true;
+		if (worker->latch != NULL)
+			SetLatch(worker->latch);
+	}
+	LWLockRelease(fp_shared->lock);
+	if (has_freed)
+		wake_other_schedulers();
 }
 
 /*

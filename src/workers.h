@@ -28,6 +28,15 @@ extern bool fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes);
 extern void fp_workers_end(void);
 
 /*
+ * Sends the workers of this database away, for a scheduler that runs nothing:
+ * each leaves when it has ended what it is at, which it records.  What none has
+ * begun is taken back, and given back as after a stop when the scheduler goes
+ * on.  Lanes without workers are free.  Returns at once; called again whenever a
+ * worker has left.
+ */
+extern void fp_workers_dismiss(void);
+
+/*
  * The workers that this database may hold while others want some, and how
  * many others want.  The caller holds the lock.
  */

@@ -267,7 +267,8 @@ wait_for($server, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'o
 # ------------------------------------------------------------------------
 # A dump on top of a database at work
 
-$server->safe_psql('blank', 'INSERT INTO flow.dag SELECT (jsonb_populate_record(d, $${"dag_id": "more"}$$)).* FROM flow.dag d WHERE dag_id = $$own$$');
+my $load = q{INSERT INTO flow.dag SELECT (jsonb_populate_record(d, $${"dag_id": "%s"}$$)).* FROM flow.dag d WHERE dag_id = 'own'};
+$server->safe_psql('blank', sprintf $load, 'more');
 wait_until_waiting('blank');
 pass('DAGs that are loaded beside those of the database have it wait');
 $run = trigger($server, 'own', db => 'blank');
@@ -288,6 +289,27 @@ shows($server, q{SELECT count(*) FROM flow.dag WHERE dag_id = 'third'}, '1',
 $run = trigger($server, 'own', db => 'blank');
 $server->safe_psql('blank', 'SELECT flow_adopt()');
 is(wait_for_run($server, $run, db => 'blank'), 'success', 'adopted, it goes on once more');
+
+# one that waits leaves workers to others; what is under way there ends
+$server->safe_psql('postgres', 'ALTER SYSTEM SET flowpg.max_workers = 1');
+$server->restart;
+$server->safe_psql('blank', q{SELECT flow_add_sql('own', 'one', 'SELECT pg_advisory_xact_lock_shared(1)')});
+$gate = close_gate($server, 1, db => 'blank');
+$run = trigger($server, 'own', db => 'blank');
+wait_for_task($server, $run, 'one', 'running', db => 'blank');
+$server->safe_psql('blank', sprintf $load, 'still more');
+wait_until_waiting('blank');
+my $elsewhere = trigger($server, 'slow', db => 'origin');
+$gate->open;
+is(wait_for_run($server, $elsewhere, db => 'origin'), 'success', 'another database and role gets the worker');
+shows($server, "SELECT state, try_number FROM flow.task_run WHERE run_id = $run", 'success|1', 'which has ended what it was at',
+	db => 'blank');
+$server->safe_psql('blank', 'SELECT flow_adopt()');
+is(wait_for_run($server, $run, db => 'blank'), 'success', 'and counts when its DAGs go on');
+shows($server, "SELECT try_number FROM flow.task_run WHERE run_id = $run", '1', 'without another try', db => 'blank');
+$server->safe_psql('postgres', 'ALTER SYSTEM RESET flowpg.max_workers');
+$server->restart;
+wait_for_scheduler($server, db => 'blank');
 
 # none is no change
 $server->safe_psql('blank', 'INSERT INTO flow.dag SELECT * FROM flow.dag WHERE false');
