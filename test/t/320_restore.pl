@@ -316,12 +316,52 @@ $server->safe_psql('blank', 'INSERT INTO flow.dag SELECT * FROM flow.dag WHERE f
 shows($server, 'SELECT count(*) FROM flow.instance', '1', 'a load of no DAGs leaves the database at home', db => 'blank');
 is(wait_for_run($server, trigger($server, 'own', db => 'blank'), db => 'blank'), 'success', 'and it goes on');
 
+# ------------------------------------------------------------------------
+# A role that was dropped: its number in a dump may be another role's elsewhere
+
+my $nobody = q{SELECT (SELECT string_agg(DISTINCT owner::oid::text, ' ') FROM flow.dag),
+	(SELECT string_agg(DISTINCT owner::oid::text, ' ') FROM flow.dropped_dag),
+	(SELECT string_agg(logged_by::text, ' ' ORDER BY dag_id) FROM flow.dag_log)};
+$server->safe_psql('other', q{
+SELECT flow_drop_dag('third');
+CREATE ROLE gone LOGIN;
+SELECT flow_grant('gone'), flow_grant('etl');
+});
+value_as($server, 'gone', q{
+SELECT flow_create_dag('left', NULL);
+SELECT flow_add_sql('left', 'one', 'SELECT 1');
+SELECT flow_create_dag('dropped', NULL);
+SELECT flow_add_sql('dropped', 'one', 'SELECT 1');
+SELECT flow_trigger('dropped');
+SELECT flow_drop_dag('dropped');
+INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('word', '2024-01-02');
+}, db => 'other');
+$server->safe_psql('other', q{
+DELETE FROM flow.dropped_dag WHERE dag_id = 'third';
+INSERT INTO flow.dag_log (dag_id, completion_date, logged_by) VALUES ('yours', '2024-01-02', 'etl');
+});
+like(value($server, $nobody, db => 'other'), qr/^(\d+)\|\1\|gone etl$/, 'rows of a role');
+$server->safe_psql('other', 'DROP OWNED BY gone; DROP ROLE gone');
+dump_to('other', 'custom');
+$server->command_ok([ 'pg_dump', '--inserts', '-f', "$dumps/inserts", 'other' ], 'pg_dump with INSERT');
+$server->safe_psql('postgres', qq{CREATE DATABASE "$_"}) foreach ('custom', 'inserts');
+restore('custom', 'custom');
+$server->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', 'inserts', '-f', "$dumps/inserts" ], 'psql');
+foreach my $db ('custom', 'inserts')
+{
+	shows($server, $nobody, '1|1|1 etl', "$db: what was a dropped role's is nobody's in a copy", db => $db);
+	like(error_as($server, 'etl', q{SELECT flow_create_dag('dropped', NULL)}, db => $db),
+		qr/^42501 permission denied to create dag "dropped"/, 'the name of a dropped DAG is not free');
+	$server->safe_psql($db, q{SELECT flow_set_owner('left', 'etl'), flow_adopt()});
+	is(wait_for_run($server, trigger($server, 'left', db => $db), db => $db), 'success', 'a DAG runs as whom it is given to');
+}
+
 unlike(slurp_file($server->logfile), qr/PANIC|TRAP|signal (6|11)\b/, 'no process has crashed');
 
 # ------------------------------------------------------------------------
 # pg_upgrade: a new server, here of the same version
 
-$server->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('blank', 'copy', 'copy again', 'copy in parts', 'other', 'twin');
+$server->safe_psql('postgres', qq{DROP DATABASE "$_"}) foreach ('blank', 'copy', 'copy again', 'copy in parts', 'custom', 'inserts', 'other', 'twin');
 $before = contents('origin');
 $server->stop;
 my $old = $server;
