@@ -192,6 +192,7 @@ void
 fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 {
 	dlist_iter	iter;
+	bool		has_moved = false;
 
 	if (dag->row == NULL || !dag->row->has_tasks)
 		return;
@@ -214,6 +215,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 			run = pairingheap_container(FpRun, queue_node,
 										pairingheap_first(&queue->queued));
 			fp_model_dequeue_run(run);
+			has_moved = true;
 			if (run->is_parked)
 				fp_past_unpark(model, run);
 			else if (fp_link_is_satisfied(model, run))
@@ -223,8 +225,8 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 		}
 	}
 
-	/* starting has made room in the queue */
-	if (dag->is_behind && has_room_for_due(&dag->own))
+	/* that has made room in the queue */
+	if (has_moved && dag->is_behind && has_room_for_due(&dag->own))
 		fp_model_mark_dirty(model, dag);
 }
 

@@ -92,6 +92,28 @@ is(value($node, q{SELECT run_id FROM flow.dag_log WHERE dag_id = 'logged'}),
 $holder->quit;
 
 #
+# A session that holds what a due run is
+#
+define($node, q{
+	SELECT flow_create_dag('due', '@daily', '2024-03-10', '2024-03-11');
+	SELECT flow_add_sql('due', 'a', 'SELECT 1');
+});
+$holder = $node->background_psql('postgres');
+$holder->query_safe(q{
+	BEGIN;
+	INSERT INTO flow.dag_run (dag_id, run_type, logical_date, data_interval_start, data_interval_end, state, queued_at)
+	VALUES ('due', 'backfill', '2024-03-10', '2024-03-10', '2024-03-11', 'cancelled', now());
+});
+set_now($node, '2024-03-12 00:00+00');
+$free = trigger($node, 'due');
+is(value($node, "SELECT flow_wait_run($free, '10 s')"), 'success', 'a due run that cannot be made holds up no other');
+$free = trigger($node, 'other');
+is(value($node, "SELECT flow_wait_run($free, '10 s')"), 'success', 'nor another DAG');
+$holder->query_safe('COMMIT');
+wait_for($node, q{SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = 'due' AND run_type = 'scheduled' AND state = 'success'}, 'the day after');
+$holder->quit;
+
+#
 # DROP EXTENSION, rolled back to a savepoint; and made anew in one transaction
 #
 my $before = scheduler_pid($node);
