@@ -52,6 +52,7 @@ typedef struct RunEnd
 } RunEnd;
 
 static void record_end(void *arg);
+static bool is_being_cancelled(FpDag *dag, TimestampTz logical_date);
 static void make_due_run(void *arg);
 static void record_progress(void *arg);
 static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
@@ -117,6 +118,12 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 			put_off_dag(model, dag, LOCKED_DELAY_MS);
 			break;
 		}
+		/* one of a dropped DAG, which is taken over when it has ended */
+		if (row.run_id == 0 && is_being_cancelled(dag, row.logical_date))
+		{
+			dag->is_behind = true;
+			break;
+		}
 		/* 0: a backfill's run stands for the interval */
 		if (row.run_id != 0)
 			fp_run_life_enter(model, &row, 0);
@@ -145,6 +152,21 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 		pairingheap_add(&model->due, &dag->due_node);
 		dag->is_in_due = true;
 	}
+}
+
+static bool
+is_being_cancelled(FpDag *dag, TimestampTz logical_date)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &dag->runs)
+	{
+		FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
+
+		if (run->is_cancelling && run->logical_date == logical_date)
+			return true;
+	}
+	return false;
 }
 
 /* Inserts a due run; run_id 0: it is there. */

@@ -61,6 +61,31 @@ is(value($node, q{SELECT string_agg(command || ' ' || ds, ', ' ORDER BY command,
 is(value($node, q{SELECT covered FROM flow.coverage WHERE dag_id = 'daily'}),
 	value($node, q{SELECT tstzmultirange(tstzrange('2024-03-01 00:00+00', '2024-03-04 00:00+00'))}),
 	'what has succeeded is covered');
+
+# also of which a task waits for its next try when it is dropped
+foreach my $dag ('narrow', 'wide')
+{
+	my $definition = "SELECT flow_create_dag('$dag', '\@daily', '2024-03-09', '2024-03-09', "
+	  . ($dag eq 'narrow' ? 'max_active_runs => 1, ' : '') . q{retries => 1, retry_delay => '1 day')};
+
+	define($node, "$definition; SELECT flow_add_sql('$dag', 'a', 'SELECT 1/0')");
+	wait_for($node, "SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = '$dag'", 'the run');
+	my $taken = value($node, "SELECT run_id FROM flow.dag_run WHERE dag_id = '$dag'");
+	wait_for_task($node, $taken, 'a', 'up_for_retry');
+	my $gate = close_gate($node, 1);
+	$node->safe_psql('postgres', qq{
+		BEGIN;
+		SELECT flow_drop_dag('$dag');
+		$definition;
+		SELECT flow_add_sql('$dag', 'first', 'SELECT pg_advisory_xact_lock_shared(1)');
+		SELECT flow_add_sql('$dag', 'a', 'SELECT 1', upstream => '{first}');
+		COMMIT;
+	});
+	wait_for_task($node, $taken, 'first', 'running');
+	is(task_states($node, $taken), 'a= first=running', "$dag: a run that was under way is taken over as soon as it has ended");
+	$gate->open;
+	is(wait_for_run($node, $taken), 'success', 'and succeeds');
+}
 is(value($node, q{SELECT problem IS NULL OR problem = '' FROM flow.scheduler_status}),
 	't', 'the scheduler is well');
 
