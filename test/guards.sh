@@ -45,14 +45,15 @@ run_test()
 }
 
 # What the test has said against the sources: assertions that do not hold, what
-# was waited for in vain, lines that are not as expected.  Nothing where the
-# server did not even start.
+# was waited for in vain, errors of SQL that must work, lines that are not as
+# expected.  Nothing where the server did not even start.
 findings()
 {
 	if is_tap "$1"
 	then
 		! grep -q '^ok ' "$work/test.log" ||
-			sed -n 's/^not ok [0-9]* - //p; s/^.*\(timed out waiting for\)/\1/p' \
+			sed -n 's/^not ok [0-9]* - //p; s/^.*\(timed out waiting for\)/\1/p
+				s/^.*error running SQL: //p' \
 				"$work/test.log" "$tree/tmp_check/log/regress_log_$1"
 	else
 		! grep -q '^[ -]' "$tree/regression.diffs" 2>/dev/null ||
