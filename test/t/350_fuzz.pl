@@ -442,10 +442,26 @@ note "$round rounds, seed $seed: " . join(' ', map { "$_=$states{$_}" } sort key
 # Afterwards
 
 set_now($node, '2024-07-01 00:00:00+00');
+# some end by themselves meanwhile
 $node->safe_psql('postgres', q{
 SELECT flow_pause(dag_id) FROM flow.dag;
-SELECT flow_cancel_backfill(backfill_id) FROM flow.backfill WHERE ended_at IS NULL;
-SELECT flow_cancel_run(run_id) FROM flow.dag_run WHERE state IN ('queued', 'running');
+DO $$
+DECLARE
+	id bigint;
+BEGIN
+	FOR id IN SELECT backfill_id FROM flow.backfill WHERE ended_at IS NULL LOOP
+		BEGIN
+			PERFORM flow_cancel_backfill(id);
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+		END;
+	END LOOP;
+	FOR id IN SELECT run_id FROM flow.dag_run WHERE state IN ('queued', 'running') LOOP
+		BEGIN
+			PERFORM flow_cancel_run(id);
+		EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+		END;
+	END LOOP;
+END $$;
 });
 wait_for($node, q{SELECT count(*) = 0 FROM flow.dag_run WHERE state IN ('queued', 'running')}, 'all runs to end when they are cancelled');
 wait_for($node, q{SELECT count(*) = 0 FROM flow.backfill WHERE ended_at IS NULL}, 'all backfills to end when they are cancelled');
