@@ -111,7 +111,7 @@ flow_clear(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 
 	fp_args_begin("flow_clear()");
-	dag = fp_dag_rights_require(fp_args_id(fcinfo, ARG_DAG_ID, "dag_id"));
+	dag = fp_dag_rights_hold(fp_args_id(fcinfo, ARG_DAG_ID, "dag_id"));
 	read_dates(fcinfo, dag, &from, &until);
 	clearing.task_ids = fp_args_text_array(fcinfo, ARG_TASK_IDS, "task_ids");
 	clearing.downstream = fp_args_bool(fcinfo, ARG_DOWNSTREAM, true);
@@ -168,6 +168,8 @@ flow_mark(PG_FUNCTION_ARGS)
 	Jsonb	   *args;
 
 	fp_args_begin("flow_mark()");
+	/* once more when the DAG can no longer be dropped: see fp_dag_rights_hold */
+	(void) fp_dag_store_hold(fp_run_args_run(fcinfo, 0)->dag_id);
 	run = fp_run_args_run(fcinfo, 0);
 	task_id = fp_args_id(fcinfo, 1, "task_id");
 	state = fp_args_required_text(fcinfo, 2, "state");

@@ -111,6 +111,7 @@ flow_backfill(PG_FUNCTION_ARGS)
 
 	fp_args_begin("flow_backfill()");
 	dag = read_arguments(fcinfo, &row, &range);
+	(void) fp_dag_rights_hold(dag->dag_id);
 	planned = fp_run_planner_backfill(dag, &range, now);
 	if (row.is_cascading)
 		cascaded = fp_run_planner_cascade(dag, planned, now);

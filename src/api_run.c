@@ -67,7 +67,7 @@ flow_trigger(PG_FUNCTION_ARGS)
 	int64		run_id;
 
 	fp_args_begin("flow_trigger()");
-	dag = fp_dag_rights_require(fp_args_id(fcinfo, 0, "dag_id"));
+	dag = fp_dag_rights_hold(fp_args_id(fcinfo, 0, "dag_id"));
 	if (!PG_ARGISNULL(1))
 		logical_date = fp_args_wall_clock(PG_GETARG_TIMESTAMP(1),
 										  dag->timezone, "logical_date");

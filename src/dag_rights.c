@@ -53,6 +53,20 @@ fp_dag_rights_lock(const char *dag_id)
 }
 
 /*
+ * A transaction with an older snapshot sees a DAG that is gone by now.
+ */
+FpDagRow *
+fp_dag_rights_hold(const char *dag_id)
+{
+	FpDagRow   *dag = fp_dag_rights_require(dag_id);
+	Oid			owner = fp_dag_store_hold(dag_id);
+
+	if (!OidIsValid(owner) || !fp_dag_rights_may_see(GetUserId(), owner))
+		no_such_dag(dag_id);
+	return dag;
+}
+
+/*
  * As for a relation that is altered: with the privileges of the owner, which
  * a member that does not inherit gets by SET ROLE.
  */

@@ -24,6 +24,13 @@ extern FpDagRow *fp_dag_rights_require(const char *dag_id);
  */
 extern FpDagDef *fp_dag_rights_lock(const char *dag_id);
 
+/*
+ * The same for a session that asks for runs: the DAG cannot be dropped until
+ * the transaction ends, so that what was asked of it is not done to another
+ * one, of another role, that has its name by then.
+ */
+extern FpDagRow *fp_dag_rights_hold(const char *dag_id);
+
 /* the same as a question, for a role */
 extern bool fp_dag_rights_may_see(Oid role, Oid owner);
 

@@ -187,6 +187,12 @@ static FpStatement get_dropped_owner = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+/* as a foreign key would: it keeps the row, not what is in it */
+static FpStatement hold_dag = {
+	"SELECT owner FROM flow.dag WHERE dag_id = $1 FOR KEY SHARE",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
 static FpStatement forget_name = {
 	"DELETE FROM flow.dropped_dag WHERE dag_id = $1",
 	SPI_OK_DELETE, 1, {TEXTOID}
@@ -357,6 +363,17 @@ fp_dag_store_insert(const FpDagDef *def)
 	fp_store_args_add_text(&name, def->dag_id);
 	fp_store_execute(&forget_name, &name, NULL, NULL);
 	return true;
+}
+
+Oid
+fp_dag_store_hold(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+	Oid			owner = InvalidOid;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(&hold_dag, &args, keep_oid, &owner);
+	return owner;
 }
 
 Oid

@@ -137,6 +137,13 @@ extern bool fp_dag_store_insert(const FpDagDef *def);
  */
 extern Oid	fp_dag_store_dropped_owner(const char *dag_id);
 
+/*
+ * Keeps the DAG from being dropped until the transaction ends, and nothing
+ * else of it; its owner.  Waits where it is being dropped; InvalidOid: it is
+ * gone.
+ */
+extern Oid	fp_dag_store_hold(const char *dag_id);
+
 /* writes the definition of a DAG that there is; it is a new version */
 extern void fp_dag_store_update(const FpDagDef *def);
 

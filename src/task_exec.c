@@ -657,7 +657,8 @@ run_trigger(Attempt *attempt)
 		FpDagRow   *dag = fp_dag_store_get(param_text(attempt,
 													  "trigger_dag_id"));
 
-		if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner))
+		if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner) ||
+			!OidIsValid(fp_dag_store_hold(dag->dag_id)))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("dag \"%s\" does not exist",

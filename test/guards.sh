@@ -25,7 +25,7 @@ field()
 }
 
 # ---------------------------------------------------------------------------
-# One test: of pg_regress by its name, of TAP by that of its file
+# One test: of pg_regress and isolation by its name, of TAP by that of its file
 # ---------------------------------------------------------------------------
 
 is_tap()
@@ -37,9 +37,11 @@ run_test()
 {
 	local variables=(ISOLATION= TAP_TESTS= "REGRESS=$1")
 
+	[ ! -f "$tree/test/specs/$1.spec" ] ||
+		variables=(REGRESS= TAP_TESTS= "ISOLATION=$1")
 	! is_tap "$1" || variables=(REGRESS= ISOLATION= PROVE_FLAGS=--verbose
 		"PROVE_TESTS=test/t/$1.pl")
-	cd "$tree" && rm -rf tmp_check regression.diffs &&
+	cd "$tree" && rm -rf tmp_check output_iso regression.diffs &&
 		as_server_user make -s installcheck "${make_options[@]}" \
 			"${variables[@]}"
 }
@@ -56,8 +58,8 @@ findings()
 				s/^.*error running SQL: //p' \
 				"$work/test.log" "$tree/tmp_check/log/regress_log_$1"
 	else
-		! grep -q '^[ -]' "$tree/regression.diffs" 2>/dev/null ||
-			sed -n '/^---/d; /^+++/d; s/^[-+]//p' "$tree/regression.diffs"
+		cat "$tree/regression.diffs" "$tree/output_iso/regression.diffs" \
+			2>/dev/null | sed -n '/^---/d; /^+++/d; s/^[-+]//p'
 	fi
 }
 
