@@ -120,8 +120,8 @@ dag_changed(FpModel *model, const FpRequest *request)
 		return;
 
 	/*
-	 * The DAG may be a new one of its name, and the request of the drop not
-	 * yet told of: nothing of the old one may begin under the new owner.
+	 * The old DAG may have started runs after it was dropped and before that
+	 * was committed.  Nothing of it may begin as a new owner.
 	 */
 	if (request->args != NULL)
 		last_run_id = get_arg(request, "last_run_id");
