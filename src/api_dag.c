@@ -159,6 +159,8 @@ flow_drop_dag(PG_FUNCTION_ARGS)
 	fp_args_begin("flow_drop_dag()");
 	dag_id = fp_args_id(fcinfo, 0, "dag_id");
 
+	(void) fp_dag_rights_require(dag_id);
+	fp_dag_store_lock_to_drop(dag_id);
 	(void) fp_dag_rights_lock(dag_id);
 	fp_dag_store_drop(dag_id);
 

@@ -193,6 +193,11 @@ static FpStatement hold_dag = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+static FpStatement lock_to_drop = {
+	"SELECT FROM flow.dag WHERE dag_id = $1 FOR UPDATE",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
 static FpStatement forget_name = {
 	"DELETE FROM flow.dropped_dag WHERE dag_id = $1",
 	SPI_OK_DELETE, 1, {TEXTOID}
@@ -374,6 +379,15 @@ fp_dag_store_hold(const char *dag_id)
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_execute(&hold_dag, &args, keep_oid, &owner);
 	return owner;
+}
+
+void
+fp_dag_store_lock_to_drop(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute(&lock_to_drop, &args, NULL, NULL);
 }
 
 Oid

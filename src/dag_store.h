@@ -144,6 +144,13 @@ extern Oid	fp_dag_store_dropped_owner(const char *dag_id);
  */
 extern Oid	fp_dag_store_hold(const char *dag_id);
 
+/*
+ * Waits for all who hold or change the DAG, and locks it for its deletion.
+ * Later, when it is locked for a change already, that would be a deadlock with
+ * one who holds it and then changes it.
+ */
+extern void fp_dag_store_lock_to_drop(const char *dag_id);
+
 /* writes the definition of a DAG that there is; it is a new version */
 extern void fp_dag_store_update(const FpDagDef *def);
 
