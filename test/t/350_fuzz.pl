@@ -344,6 +344,16 @@ sub script
 my %states;       # how often a statement ended so
 my @found;
 
+# Told at once, for the server may be gone before the end.
+sub put_found
+{
+	my ($text) = @_;
+
+	push @found, $text;
+	note(substr encode_utf8("found: $text"), 0, 1500);
+	return;
+}
+
 sub start_script
 {
 	my ($name, @lines) = @_;
@@ -376,10 +386,10 @@ sub end_script
 		next if $state eq '57014' && $statement =~ /flow_(wait|advance|due_runs|next_runs|backfill|preview_backfill)/;
 		# a task that was asked to end the session
 		next if $state eq '57P01' && $statement =~ /flow_test_task/;
-		push @found, "$state: $statement\n$message";
+		put_found("$state: $statement\n$message");
 	}
-	push @found, "$run->{name} did not end: $run->{stderr}" unless $is_right;
-	push @found, "$run->{name} was cut off after: " . ($run->{stderr} =~ s/.*(?=(?:.*\n){6}\z)//sr)
+	put_found("$run->{name} did not end: $run->{stderr}") unless $is_right;
+	put_found("$run->{name} was cut off after: " . ($run->{stderr} =~ s/.*(?=(?:.*\n){6}\z)//sr))
 	  if $run->{stderr} =~ /connection to server was lost|server closed the connection/
 	  && $run->{stderr} !~ /57P01/;
 	return;
@@ -400,7 +410,7 @@ sub look_at_log
 		my $line = $lines[$i];
 
 		# with what follows about it
-		push @found, join "\n", grep { defined } @lines[ $i .. $i + 2 ]
+		put_found(join "\n", grep { defined } @lines[ $i .. $i + 2 ])
 		  if $line =~ /\] XX\w{3} |PANIC:|TRAP:|terminated by signal|exited with exit code [^01]|leak|\] \w{5} flowpg (launcher|scheduler) .*(ERROR|FATAL):/
 		  && $line !~ /STATEMENT:|terminating flowpg|terminating background worker/
 		  # a cycle that meets a lock of a session is done again
