@@ -381,6 +381,9 @@ $run = value_as($node, 'ann', q{SELECT flow_trigger('wide')});
 wait_for($node, q{SELECT count(*) > 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 36 AND NOT granted}, 'workers that help');
 $gate->open;
 is(wait_for_run($node, $run_of_bob), 'success', 'a worker of another becomes free');
+# it sleeps, has left, or has a page at the gate
+wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'flowpg worker' AND usename = 'bob' AND wait_event_type IS DISTINCT FROM 'Extension' AND wait_event_type IS DISTINCT FROM 'Lock'},
+	'it to have looked for more');
 $wide_gate->open;
 is(wait_for_run($node, $run), 'success', 'pages are shared');
 is(value($node, 'SELECT count(*) FROM app.wide'), '200', 'and written');
