@@ -348,48 +348,6 @@ $gate->open;
 is(wait_for_run($node, $run), 'success', 'it goes on');
 
 # ------------------------------------------------------------------------
-# Who helps with pages is of the owner's role: a worker of another has just
-# become free while more helpers are wanted than there are workers
-
-my $wide_gate = close_gate($node, 36);
-$gate = close_gate($node, 37);
-value_as($node, 'bob', q{
-BEGIN;
-SELECT flow_create_dag('of bob');
-SELECT flow_add_sql('of bob', 'one', 'SELECT pg_advisory_xact_lock_shared(37)');
-COMMIT;
-});
-my $run_of_bob = value_as($node, 'bob', q{SELECT flow_trigger('of bob')});
-wait_for($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 37 AND NOT granted}, 'a worker of another');
-value_as($node, 'ann', q{
-CREATE TABLE app.item (id int PRIMARY KEY);
-CREATE TABLE app.wide (id int PRIMARY KEY);
-INSERT INTO app.item SELECT generate_series(1, 200);
-GRANT ALL ON app.item, app.wide TO PUBLIC;
-CREATE FUNCTION app.at_gate() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
-	PERFORM pg_advisory_xact_lock_shared(36);
-	IF current_user <> 'ann' THEN INSERT INTO app.note (k, v) VALUES ('helped', current_user); END IF;
-	RETURN NEW;
-END$$;
-CREATE TRIGGER at_gate BEFORE INSERT ON app.wide FOR EACH ROW EXECUTE FUNCTION app.at_gate();
-BEGIN;
-SELECT flow_create_dag('wide');
-SELECT flow_add_upsert('wide', 'one', 'app.item', 'app.wide', page_by => '{id}', page_size => 10, parallel_pages => 20);
-COMMIT;
-});
-$run = value_as($node, 'ann', q{SELECT flow_trigger('wide')});
-wait_for($node, q{SELECT count(*) > 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 36 AND NOT granted}, 'workers that help');
-$gate->open;
-is(wait_for_run($node, $run_of_bob), 'success', 'a worker of another becomes free');
-# it sleeps, has left, or has a page at the gate
-wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'flowpg worker' AND usename = 'bob' AND wait_event_type IS DISTINCT FROM 'Extension' AND wait_event_type IS DISTINCT FROM 'Lock'},
-	'it to have looked for more');
-$wide_gate->open;
-is(wait_for_run($node, $run), 'success', 'pages are shared');
-is(value($node, 'SELECT count(*) FROM app.wide'), '200', 'and written');
-is(noted('helped'), '', 'among workers of the owner alone');
-
-# ------------------------------------------------------------------------
 # A superuser takes over the name of a DAG whose last run still resists
 
 $gate = close_gate($node, 34);
