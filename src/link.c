@@ -244,6 +244,8 @@ effective_schedule(FpModel *model, FpDag *dag)
 
 		if (dag->effective != NULL)
 			pfree(dag->effective);
+		/* what follows may wait for a lock in vain, and be done again */
+		dag->effective = NULL;
 		dag->effective = fp_run_planner_effective_schedule(dag->dag_id,
 														   fp_clock_now());
 		dag->effective_as_of = model->ndefinitions;

@@ -139,9 +139,33 @@ wait_for($node, q{SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = 'due' AND
 $holder->quit;
 
 #
+# A session that holds what says which DAGs a success sets off
+#
+define($node, q{
+	SELECT flow_create_dag('first', '@daily', '2024-03-01', '2024-03-02', max_active_runs => 1);
+	SELECT flow_add_sql('first', 'a', 'SELECT pg_advisory_xact_lock_shared(2)');
+	SELECT flow_create_dag('second');
+	SELECT flow_add_sql('second', 'a', 'SELECT 1');
+	SELECT flow_add_dependency('first', 'second');
+});
+wait_for($node, q{SELECT count(*) = 2 FROM flow.dag_run WHERE dag_id = 'second' AND state = 'success'}, 'what two days have set off');
+my $before = scheduler_pid($node);
+my $closed = close_gate($node, 2);
+define($node, q{SELECT flow_alter_dag('first', end_date => '2024-03-03')});
+wait_for($node, q{SELECT count(*) = 1 FROM flow.running WHERE dag_id = 'first'}, 'a third day');
+my $locker = $node->background_psql('postgres');
+$locker->query_safe('BEGIN; LOCK TABLE flow.dependency_manager');
+$closed->open;
+wait_for($node, qq{SELECT count(*) = 1 FROM pg_locks WHERE NOT granted AND pid = $before}, 'the scheduler to wait for the lock');
+wait_for($node, qq{SELECT count(*) = 0 FROM pg_locks WHERE NOT granted AND pid = $before}, 'and to wait no more');
+$locker->query_safe('COMMIT');
+$locker->quit;
+wait_for($node, q{SELECT count(*) = 3 FROM flow.dag_run WHERE dag_id = 'second' AND state = 'success'}, 'what the third one sets off');
+is(scheduler_pid($node), $before, 'by the scheduler that has waited');
+
+#
 # DROP EXTENSION, rolled back to a savepoint; and made anew in one transaction
 #
-my $before = scheduler_pid($node);
 $node->safe_psql('postgres', q{
 	BEGIN;
 	SAVEPOINT s;
