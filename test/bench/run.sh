@@ -15,7 +15,8 @@ bench_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd) || exit 1
 source_directory=$(cd "$bench_directory/../.." && pwd) || exit 1
 . "$source_directory/test/lib/build.sh"
 
-all_parts=(tasks latency due life upsert)
+# life first: what others leave behind is no part of it
+all_parts=(life tasks latency due upsert)
 results=$bench_directory/RESULTS.md
 
 # Settings that are not PostgreSQL's defaults.  Nothing is done in the
