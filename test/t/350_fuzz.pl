@@ -483,7 +483,7 @@ WHERE t.state IN ('queued', 'running', 'up_for_retry', 'up_for_reschedule')}), '
 is(scheduler_pid($node), $pid, 'the scheduler is the one from the beginning');
 is($node->safe_psql('postgres', 'SELECT problem FROM flow.scheduler_status'), '', 'and has no problem');
 
-$node->safe_psql('postgres', q{SELECT flow_create_dag('afterwards'); SELECT flow_add_sql('afterwards', 'a', 'SELECT 1')});
+$node->safe_psql('postgres', q{SELECT flow_create_pool('default', 128); SELECT flow_create_dag('afterwards'); SELECT flow_add_sql('afterwards', 'a', 'SELECT 1')});
 is(wait_for_run($node, trigger($node, 'afterwards')), 'success', 'a run is like any other');
 
 # what is in the tables can be read
