@@ -223,7 +223,7 @@ CREATE TABLE flow.task_run (
     crashes integer NOT NULL DEFAULT 0,
     position jsonb,
     CONSTRAINT task_run_pkey PRIMARY KEY (run_id, task_id, map_index)
-) WITH (fillfactor = 40);   -- room for the end of each row's first attempt: before the old row can be pruned
+) WITH (fillfactor = 40);   -- room in the page for what each row becomes when its attempt ends
 COMMENT ON TABLE flow.task_run IS 'one row for each task of a run that has begun: its latest attempt';
 COMMENT ON COLUMN flow.task_run.state IS 'NULL: cleared, to run again';
 COMMENT ON COLUMN flow.task_run.map_index IS '-1: the task is not mapped';
