@@ -49,6 +49,7 @@ static void fill_table(TaskTable *table, List *tasks);
 static FpTaskDef *find_task(const TaskTable *table, FpTaskDef *task);
 static int	compare_tasks(const void *a, const void *b);
 static void write_links(const char *dag_id, List *asis_dags);
+static bool has_others(List *names, List *known);
 static bool is_listed(List *names, const char *name);
 
 
@@ -236,6 +237,13 @@ write_links(const char *dag_id, List *asis_dags)
 	List	   *old_asis_dags = fp_dag_store_get(dag_id)->asis_dags;
 	ListCell   *lc;
 
+	if (has_others(asis_dags, old_asis_dags) ||
+		has_others(old_asis_dags, asis_dags))
+	{
+		/* before any row is locked: see flow_dependency_trigger */
+		fp_link_store_lock();
+		old_asis_dags = fp_dag_store_get(dag_id)->asis_dags;
+	}
 	foreach(lc, old_asis_dags)
 	{
 		if (!is_listed(asis_dags, lfirst(lc)))
@@ -248,6 +256,20 @@ write_links(const char *dag_id, List *asis_dags)
 									   CStringGetTextDatum(lfirst(lc)),
 									   CStringGetTextDatum(dag_id));
 	}
+}
+
+/* Whether one of the names is not among the known ones. */
+static bool
+has_others(List *names, List *known)
+{
+	ListCell   *lc;
+
+	foreach(lc, names)
+	{
+		if (!is_listed(known, lfirst(lc)))
+			return true;
+	}
+	return false;
 }
 
 static bool

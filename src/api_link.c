@@ -92,6 +92,7 @@ flow_drop_dependency(PG_FUNCTION_ARGS)
 	tobe_dag = fp_args_id(fcinfo, 1, "tobe_dag");
 
 	(void) fp_dag_rights_require(tobe_dag);
+	fp_link_store_lock();		/* before the row is: see below */
 	if (!fp_link_store_drop(asis_dag, tobe_dag))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -104,7 +105,10 @@ flow_drop_dependency(PG_FUNCTION_ARGS)
 /*
  * Trigger on flow.dependency_manager: before a row is written it is checked,
  * after it is written or deleted the scheduler is told.  TRUNCATE tells it
- * before, while the rows can still be seen.
+ * before, while the rows can still be seen.  An UPDATE takes the lock on all
+ * links before it locks a row, as flowpg's functions do: else two of them that
+ * come to the same row could wait for each other.  A plain DELETE does not, for
+ * that of flow_drop_dag would wait for who holds the lock and wants the DAG.
  */
 Datum
 flow_dependency_trigger(PG_FUNCTION_ARGS)
@@ -121,6 +125,11 @@ flow_dependency_trigger(PG_FUNCTION_ARGS)
 
 		foreach(lc, tobe_dags)
 			request_dag(lfirst(lc));
+		return PointerGetDatum(NULL);
+	}
+	if (TRIGGER_FIRED_FOR_STATEMENT(event))
+	{
+		fp_link_store_lock();
 		return PointerGetDatum(NULL);
 	}
 

@@ -206,6 +206,9 @@ LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'flow_dependency_trigger';
 COMMENT ON FUNCTION flow.dependency_trigger() IS 'checks what is written to flow.dependency_manager, and tells the scheduler';
 
+-- A row that is to be updated is locked before the trigger for it is fired.
+CREATE TRIGGER dependency_manager_lock BEFORE UPDATE ON flow.dependency_manager
+    FOR EACH STATEMENT EXECUTE FUNCTION flow.dependency_trigger();
 CREATE TRIGGER dependency_manager_check BEFORE INSERT OR UPDATE ON flow.dependency_manager
     FOR EACH ROW EXECUTE FUNCTION flow.dependency_trigger();
 CREATE TRIGGER dependency_manager_request AFTER INSERT OR UPDATE OR DELETE ON flow.dependency_manager
