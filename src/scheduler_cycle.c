@@ -563,14 +563,21 @@ next_wake(FpModel *model, bool has_shortage, long next_tending)
 	return result;
 }
 
+/*
+ * To wait for, before it is looked at the clock again: Linux may let a wait run
+ * late by a thousandth of it, 100 ms at most (select_estimate_accuracy in
+ * fs/select.c), so of a long one as much is left for a wait of its own.
+ */
 static long
 milliseconds_until(TimestampTz at)
 {
 	TimestampTz now = fp_clock_real();
+	long		result;
 
 	if (at <= now)
 		return 0;
 	if (at == DT_NOEND || at - now > (int64) INT_MAX * 1000)
 		return INT_MAX;
-	return (at - now + 999) / 1000;
+	result = (at - now + 999) / 1000;
+	return result - Min(result / 1000, 100);
 }
