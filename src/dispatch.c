@@ -511,6 +511,9 @@ fp_dispatch_hand_over(FpModel *model, List *tasks)
 		/* the plan has reserved it; a lane of ours is freed by us alone */
 		Assert(index >= 0);
 		Assert(lane->head - lane->tail < FP_LANE_SIZE);
+		lane->mean_duration = find_role(lane->role)->mean_duration;
+		if (lane->head == lane->tail)
+			lane->moved_at = fp_clock_real();
 		fill_assignment(&lane->ready[lane->head % FP_LANE_SIZE], task);
 		lane->head++;
 	}

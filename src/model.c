@@ -20,6 +20,15 @@
 #include "run_planner.h"
 #include "version_store.h"
 
+/*
+ * Versions without runs that are kept in memory: of so many tasks at most, and
+ * so many tasks of all together, where each version counts as some more for
+ * itself.  That is some 30 MB.
+ */
+#define MAX_SPARE_TASKS 100
+#define MAX_SPARE_SPECS 100000
+#define SPECS_A_VERSION 8
+
 /* Hash entries that only point. */
 typedef struct RunEntry
 {
@@ -40,6 +49,11 @@ static void set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row);
 static void read_schedule(FpModel *model, FpDag *dag);
 static void forget_links(FpModel *model, FpDag *dag);
 static FpQueue *find_queue(FpModel *model, FpDag *dag, int64 backfill_id);
+static void keep_or_free_version(FpModel *model, FpDag *dag,
+								 FpVersion *version);
+static int	specs_of(const FpVersion *version);
+static void free_version(FpVersion *version);
+static void free_spare_version(FpModel *model, FpDag *dag);
 static FpVersion *load_version(FpModel *model, FpDag *dag, int version,
 							   List *rows);
 static void link_tasks(FpVersion *version, List *rows);
@@ -187,7 +201,10 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 	dag->row = NULL;
 	MemoryContextReset(dag->context);
 	if (row == NULL)
+	{
+		free_spare_version(model, dag);
 		return;
+	}
 
 	previous = MemoryContextSwitchTo(dag->context);
 	dag->row = palloc(sizeof(FpDagRow));
@@ -203,6 +220,7 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 
 	read_schedule(model, dag);
 	MemoryContextSwitchTo(previous);
+	free_spare_version(model, dag);
 
 	foreach(lc, dag->row->asis_dags)
 	{
@@ -499,6 +517,8 @@ fp_model_start_run(FpModel *model, FpRun *run, int version,
 	run->version = fp_model_find_version(run->dag, version);
 	if (run->version == NULL)
 		run->version = load_version(model, run->dag, version, task_versions);
+	else if (run->version->nruns == 0)
+		model->nspare_specs -= specs_of(run->version);
 	run->version->nruns++;
 	run->state = FP_RUN_RUNNING;
 	run->queue->nactive++;
@@ -567,10 +587,7 @@ fp_model_remove_run(FpModel *model, FpRun *run)
 		for (int i = 0; i < run->version->ntasks; i++)
 			fp_model_forget_past(&run->tasks[i]);
 		if (--run->version->nruns == 0)
-		{
-			dlist_delete(&run->version->node);
-			MemoryContextDelete(run->version->context);
-		}
+			keep_or_free_version(model, run->dag, run->version);
 		pfree(run->tasks);
 	}
 	if (run->queue->backfill != NULL)
@@ -579,6 +596,52 @@ fp_model_remove_run(FpModel *model, FpRun *run)
 	(void) hash_search(model->runs, &run->run_id, HASH_REMOVE, NULL);
 	fp_model_mark_dirty(model, run->dag);
 	pfree(run);
+}
+
+/*
+ * A version whose last run has ended.  The next run of a DAG most often has the
+ * same one; so it is kept, where it is small, and not read for each run.
+ */
+static void
+keep_or_free_version(FpModel *model, FpDag *dag, FpVersion *version)
+{
+	if (dag->row != NULL && dag->row->version == version->version &&
+		version->ntasks <= MAX_SPARE_TASKS &&
+		model->nspare_specs + specs_of(version) <= MAX_SPARE_SPECS)
+		model->nspare_specs += specs_of(version);
+	else
+		free_version(version);
+}
+
+static int
+specs_of(const FpVersion *version)
+{
+	return version->ntasks + SPECS_A_VERSION;
+}
+
+static void
+free_version(FpVersion *version)
+{
+	dlist_delete(&version->node);
+	MemoryContextDelete(version->context);
+}
+
+/* Of a DAG that has another version now, or none. */
+static void
+free_spare_version(FpModel *model, FpDag *dag)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &dag->versions)
+	{
+		FpVersion  *version = dlist_container(FpVersion, node, iter.cur);
+
+		if (version->nruns > 0 ||
+			(dag->row != NULL && dag->row->version == version->version))
+			continue;
+		model->nspare_specs -= specs_of(version);
+		free_version(version);
+	}
 }
 
 static FpQueue *

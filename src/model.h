@@ -55,7 +55,10 @@ typedef struct FpTaskSpec
 	bool		depends_on_past;
 } FpTaskSpec;
 
-/* A definition that active runs use; freed with its last run. */
+/*
+ * A definition that active runs use, or that the next run of its DAG will:
+ * see keep_or_free_version in model.c.
+ */
 typedef struct FpVersion
 {
 	MemoryContext context;		/* holds this struct and all below */
@@ -271,6 +274,7 @@ typedef struct FpModel
 	List	   *lost;			/* FpLostAttempt *: see scheduler_cycle.c */
 	List	   *cancelling;		/* FpRun *: with attempts that are to stop */
 	TimestampTz reminded_at;	/* when their workers were last told */
+	int			nspare_specs;	/* of versions without runs, see model.c */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */
 	const char *shortage;		/* what is short; empty: nothing */
 	char		problem[256];	/* a DAG that cannot be read; scheduler_status

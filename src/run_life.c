@@ -261,11 +261,15 @@ start_run(FpModel *model, FpRun *run)
 {
 	FpDag	   *dag = run->dag;
 	int			version = dag->row->version;
+	FpVersion  *known = fp_model_find_version(dag, version);
 	List	   *task_versions = NIL;
 	List	   *task_runs = NIL;
 	TimestampTz at = fp_clock_real();
 
-	if (fp_model_find_version(dag, version) == NULL)
+	if (known != NULL && known->nruns > 0)
+		fp_run_store_start(run->run_id, version, at);
+	else if (!fp_run_store_start_if_kept(run->run_id, dag->dag_id, version,
+										 at))
 	{
 		if (!fp_version_store_keep(dag->dag_id, version, at))
 		{
@@ -273,8 +277,10 @@ start_run(FpModel *model, FpRun *run)
 			fp_model_enqueue_run(model, run, true);
 			return;
 		}
-		task_versions = fp_version_store_tasks(dag->dag_id, version);
+		fp_run_store_start(run->run_id, version, at);
 	}
+	if (known == NULL)
+		task_versions = fp_version_store_tasks(dag->dag_id, version);
 	if (run->has_rows)
 	{
 		task_runs = fp_task_run_store_list(run->run_id);
@@ -283,7 +289,6 @@ start_run(FpModel *model, FpRun *run)
 															version),
 									 task_runs);
 	}
-	fp_run_store_start(run->run_id, version, at);
 	fp_model_start_run(model, run, version, task_versions, task_runs);
 	if (fp_guc_logs(DEBUG1))
 		ereport(LOG,

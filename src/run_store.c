@@ -18,6 +18,8 @@
 #include "store_args.h"
 #include "task_run_store.h"
 
+static void start_args(FpStoreArgs *args, int64 run_id, int version,
+					   TimestampTz at);
 static void collect_run(const FpRow *row, void *arg);
 static void collect_backfill_run(const FpRow *row, void *arg);
 
@@ -195,20 +197,45 @@ fp_run_store_succeeded_since(const char *dag_id, TimestampTz since)
 	return runs;
 }
 
+#define START_RUN \
+	"UPDATE flow.dag_run SET state = 'running', version = $2, " \
+	"started_at = $3, ended_at = NULL, message = NULL WHERE run_id = $1"
+
 void
 fp_run_store_start(int64 run_id, int version, TimestampTz at)
 {
 	static FpStatement statement = {
-		"UPDATE flow.dag_run SET state = 'running', version = $2, "
-		"started_at = $3, ended_at = NULL, message = NULL WHERE run_id = $1",
+		START_RUN,
 		SPI_OK_UPDATE, 3, {INT8OID, INT4OID, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};
 
-	fp_store_args_add_id(&args, run_id);
-	fp_store_args_add_int(&args, version);
-	fp_store_args_add_time(&args, at);
+	start_args(&args, run_id, version, at);
 	fp_store_execute(&statement, &args, NULL, NULL);
+}
+
+bool
+fp_run_store_start_if_kept(int64 run_id, const char *dag_id, int version,
+						   TimestampTz at)
+{
+	static FpStatement statement = {
+		START_RUN " AND EXISTS (SELECT FROM flow.dag_version "
+		"WHERE dag_id = $4 AND version = $2)",
+		SPI_OK_UPDATE, 4, {INT8OID, INT4OID, TIMESTAMPTZOID, TEXTOID}
+	};
+	FpStoreArgs args = {0};
+
+	start_args(&args, run_id, version, at);
+	fp_store_args_add_text(&args, dag_id);
+	return fp_store_execute(&statement, &args, NULL, NULL) > 0;
+}
+
+static void
+start_args(FpStoreArgs *args, int64 run_id, int version, TimestampTz at)
+{
+	fp_store_args_add_id(args, run_id);
+	fp_store_args_add_int(args, version);
+	fp_store_args_add_time(args, at);
 }
 
 void

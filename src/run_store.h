@@ -88,6 +88,10 @@ extern List *fp_run_store_succeeded_since(const char *dag_id,
 
 /* scheduler: a run starts, ends, or goes back to the queue */
 extern void fp_run_store_start(int64 run_id, int version, TimestampTz at);
+
+/* false: nothing is done, for the tables do not have the version (any more) */
+extern bool fp_run_store_start_if_kept(int64 run_id, const char *dag_id,
+									   int version, TimestampTz at);
 /* a running run is to be cancelled: known also after a stop of the server */
 extern void fp_run_store_note_cancelling(int64 run_id);
 extern void fp_run_store_end(int64 run_id, FpRunState state,

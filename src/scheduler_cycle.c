@@ -55,9 +55,6 @@
  */
 #define LOST_DELAY_MS 200
 
-/* No worker process could be started: try again after this long. */
-#define SHORTAGE_DELAY_MS 1000
-
 /* The cycle's transaction and its results. */
 typedef struct Cycle
 {
@@ -83,12 +80,13 @@ static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 static const char *why_no_session(const FpTask *task);
 static void after_result(FpModel *model, FpTask *task);
 static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
+static bool has_unsettled(const FpModel *model);
 static void settle_runs(FpModel *model, Cycle *cycle, TimestampTz now);
 static void remind_cancelled(FpModel *model);
 static TimestampTz next_due(FpModel *model);
 static TimestampTz next_timer(FpModel *model);
 static TimestampTz next_deadline(FpModel *model);
-static long next_wake(FpModel *model, bool has_shortage, long next_tending);
+static long next_wake(FpModel *model, long next_tending);
 static long milliseconds_until(TimestampTz at);
 
 void
@@ -120,7 +118,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	FpAttempts	attempts = {0};
 	List	   *planned = NIL;
 	ListCell   *lc;
-	bool		has_shortage;
+	long		next_tending;
 
 	attempts.first = fp_task_run_store_new_batch();
 	attempts.again = fp_task_run_store_new_batch();
@@ -171,18 +169,15 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		XLogFlush(cycle.lsn);
 
 	fp_dispatch_hand_over(model, planned);
-	has_shortage = !fp_workers_tend(model, fp_dispatch_waiting_lanes());
-	model->shortage = has_shortage ?
-		"no background worker slot is free: increase max_worker_processes" : "";
-	return next_wake(model, has_shortage, fp_history_tend());
+	next_tending = fp_workers_tend(model, fp_dispatch_waiting_lanes());
+	return next_wake(model, Min(next_tending, fp_history_tend()));
 }
 
 bool
 fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 {
 	return model->nready == 0 && model->nrunning == 0 &&
-		slist_is_empty(&model->dirty) && slist_is_empty(&model->ended) &&
-		dlist_is_empty(&model->past_checks) &&
+		!has_unsettled(model) &&
 		model->retry_at == DT_NOEND &&
 		next_due(model) > at && next_timer(model) > at;
 }
@@ -278,7 +273,7 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 	switch (done->outcome)
 	{
 		case FP_OUTCOME_SUCCESS:
-			if (run->dag->row != NULL)
+			if (run->dag->row != NULL && done->duration > 0)
 				fp_dispatch_note_duration(run->dag->row->owner,
 										  done->duration);
 			task->crashes = 0;
@@ -477,12 +472,20 @@ make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 	}
 }
 
+/* Runs to be ended, or started, or tasks whose previous run is to be seen. */
+static bool
+has_unsettled(const FpModel *model)
+{
+	return !slist_is_empty((slist_head *) &model->ended) ||
+		!slist_is_empty((slist_head *) &model->dirty) ||
+		!dlist_is_empty((dlist_head *) &model->past_checks);
+}
+
 /* Ends what has ended and starts what may, until neither brings the other. */
 static void
 settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 {
-	while (!slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty) ||
-		   !dlist_is_empty(&model->past_checks))
+	while (has_unsettled(model))
 	{
 		CHECK_FOR_INTERRUPTS();
 		begin_work(cycle);
@@ -544,7 +547,7 @@ remind_cancelled(FpModel *model)
 /* ---- sleep ---- */
 
 static long
-next_wake(FpModel *model, bool has_shortage, long next_tending)
+next_wake(FpModel *model, long next_tending)
 {
 	long		result = INT_MAX;
 
@@ -556,8 +559,6 @@ next_wake(FpModel *model, bool has_shortage, long next_tending)
 	result = Min(result, next_tending);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);
-	if (has_shortage)
-		result = Min(result, SHORTAGE_DELAY_MS);
 	if (model->cancelling != NIL)
 		result = Min(result, CANCEL_INTERVAL_MS);
 	return result;

@@ -76,7 +76,7 @@ typedef struct FpDone
 	bool		will_retry;		/* FAILED: the row says up_for_retry */
 	bool		has_begun;		/* LOST: else no worker could be started */
 	TimestampTz retry_at;
-	int64		duration;		/* us */
+	int64		duration;		/* us; 0: no measure for others */
 	XLogRecPtr	lsn;			/* the commit's end; the scheduler flushes it */
 	int32		worker_pid;
 	char		task_id[FP_ID_SIZE];
@@ -94,6 +94,8 @@ typedef struct FpLane
 	uint32		tail;			/* next attempt to take */
 	uint32		done_head;
 	uint32		done_tail;
+	int64		mean_duration;	/* of its attempts, us; 0: not known */
+	TimestampTz moved_at;		/* when one was taken, or put into it empty */
 	FpAssignment ready[FP_LANE_SIZE];
 	FpDone		done[FP_LANE_SIZE];
 } FpLane;

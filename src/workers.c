@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include <limits.h>
 #include <signal.h>
 
 #include "miscadmin.h"
@@ -29,13 +30,39 @@
 /* A worker that has not come up after so long never will. */
 #define START_TIMEOUT_MS 30000
 
+/* No process could be started for an attempt: try again after this long. */
+#define SHORTAGE_DELAY_MS 1000
+
+/*
+ * A start takes about so long, of processor time that the tasks would need.
+ */
+#define START_MS 10
+
+/* One that has taken so long waits for something. */
+#define SLOW_START_MS 1000
+
 /* How long a scheduler that leaves waits for its workers. */
 #define LEAVE_TIMEOUT_MS 5000
 #define LEAVE_POLL_MS 10
 
+/* A lane, as it is in one moment. */
+typedef struct LaneUse
+{
+	Oid			role;
+	int			nattempts;		/* that no worker has taken */
+	int			nhelpers;		/* workers that others could use as helpers */
+	int			nworkers;
+	int			nidle;			/* of those, coming up or without work */
+	int64		mean_duration;
+	bool		is_short;		/* they will soon be done, by all that is known */
+} LaneUse;
+
 static BackgroundWorkerHandle **handles = NULL;
 static bool has_warned_of_shortage = false;
 
+static bool look_at_lane(int index, TimestampTz now, LaneUse *use);
+static bool is_recent(TimestampTz at, TimestampTz now, int ms);
+static int	nworkers_worth(const LaneUse *use);
 static void claim_idle_worker(const Bitmapset *wants);
 static void wake_other_schedulers(void);
 static void give_workers_away(void);
@@ -45,12 +72,14 @@ static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
 static void settle_orphans(void);
 
-bool
+long
 fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 {
-	bool		result = true;
+	TimestampTz now = fp_clock_real();
+	long		result = INT_MAX;
 	int			nwanted = 0;
 	int			nwaiting = model->nwaiting_for_worker;
+	bool		has_shortage = false;
 	bool		is_news = false;
 	bool		has_freed = false;
 	Bitmapset  *wants = waiting_lanes;	/* and those that want more workers */
@@ -60,55 +89,37 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 	settle_orphans();
 	for (int i = 0; i < fp_shared->nlanes; i++)
 	{
-		FpLane	   *lane = &fp_shared->lanes[i];
-		Oid			role = InvalidOid;
-		int			nworkers = 0;
-		int			nidle = 0;
-		int			nattempts = 0;
-		int			nneeded = 0;
+		LaneUse		use;
+		int			nneeded;
+		int			nuseful;
 
-		LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-		if (lane->database == MyDatabaseId)
-		{
-			role = lane->role;
-			nattempts = lane->head - lane->tail;
-			nneeded = nattempts + fp_help_wanted(i);
-			for (int w = 0; w < fp_shared->nworkers; w++)
-			{
-				FpWorkerSlot *worker = &fp_shared->workers[w];
-
-				if (worker->state == FP_WORKER_FREE || worker->lane != i)
-					continue;
-				nworkers++;
-				if (worker->state != FP_WORKER_BUSY && !worker->must_stop)
-					nidle++;
-			}
-			if (nworkers == 0 && nneeded == 0 &&
-				lane->done_head == lane->done_tail)
-			{
-				lane->database = InvalidOid;
-				has_freed = true;
-			}
-		}
-		LWLockRelease(fp_shared->lock);
+		has_freed |= !look_at_lane(i, now, &use);
 
 		/* one that was woken for these attempts may have left instead */
-		if (nneeded > 0 && nidle > 0)
-			wake_idle_workers(i, nneeded);
-		nneeded -= nidle;
-		nattempts -= nidle;
-		while (nneeded > 0 && may_start_worker() && start_worker(i, role))
+		if (use.nattempts + use.nhelpers > 0 && use.nidle > 0)
+			wake_idle_workers(i, use.nattempts + use.nhelpers);
+		nneeded = use.nattempts + use.nhelpers - use.nidle;
+		if (use.is_short && !bms_is_member(i, waiting_lanes))
+		{
+			nuseful = nworkers_worth(&use) - use.nworkers + use.nhelpers;
+			if (nneeded > 0 && nuseful < nneeded)
+			{
+				nneeded = nuseful;
+				result = Min(result, START_MS);
+			}
+		}
+		while (nneeded > 0 && may_start_worker() && start_worker(i, use.role))
 		{
 			nneeded--;
-			nattempts--;
+			use.nattempts--;
 		}
 		if (nneeded > 0)
 		{
 			nwanted += nneeded;
-			nwaiting += Max(nattempts, 0);
+			nwaiting += Max(use.nattempts - use.nidle, 0);
 			wants = bms_add_member(wants, i);
-			if (nworkers == 0)
-				result = false;
+			if (use.nworkers == 0)
+				has_shortage = true;
 		}
 	}
 	nwanted += model->nwaiting_for_worker;
@@ -128,7 +139,77 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 	if (is_news || has_freed)
 		wake_other_schedulers();
 	give_workers_away();
+
+	model->shortage = has_shortage ?
+		"no background worker slot is free: increase max_worker_processes" : "";
+	return has_shortage ? Min(result, SHORTAGE_DELAY_MS) : result;
+}
+
+/*
+ * What the attempts of a lane need; nothing where it is not ours.  False: it
+ * was, and has been freed, for nobody uses it.
+ */
+static bool
+look_at_lane(int index, TimestampTz now, LaneUse *use)
+{
+	FpLane	   *lane = &fp_shared->lanes[index];
+	bool		result = true;
+
+	memset(use, 0, sizeof(LaneUse));
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (lane->database == MyDatabaseId)
+	{
+		bool		is_coming_up = false;
+
+		use->role = lane->role;
+		use->nattempts = lane->head - lane->tail;
+		use->nhelpers = fp_help_wanted(index);
+		use->mean_duration = lane->mean_duration;
+		for (int i = 0; i < fp_shared->nworkers; i++)
+		{
+			FpWorkerSlot *worker = &fp_shared->workers[i];
+
+			if (worker->state == FP_WORKER_FREE || worker->lane != index)
+				continue;
+			use->nworkers++;
+			if (worker->state != FP_WORKER_BUSY && !worker->must_stop)
+				use->nidle++;
+			is_coming_up |= worker->state == FP_WORKER_STARTING &&
+				is_recent(worker->since, now, SLOW_START_MS);
+		}
+		/* not where one takes longer, so that none has been taken since */
+		use->is_short = lane->mean_duration > 0 &&
+			lane->mean_duration < START_MS * 1000 &&
+			(is_coming_up || is_recent(lane->moved_at, now, START_MS));
+		if (use->nworkers == 0 && use->nattempts == 0 &&
+			lane->done_head == lane->done_tail)
+		{
+			lane->database = InvalidOid;
+			result = false;
+		}
+	}
+	LWLockRelease(fp_shared->lock);
 	return result;
+}
+
+/* Not long ago, nor far ahead, as where the clock has been set back since. */
+static bool
+is_recent(TimestampTz at, TimestampTz now, int ms)
+{
+	return !TimestampDifferenceExceeds(at, now, ms) &&
+		!TimestampDifferenceExceeds(now, at, ms);
+}
+
+/*
+ * As many workers as the attempts of a lane are worth that are short: one that
+ * is started for less work than its start takes comes when all is done.
+ */
+static int
+nworkers_worth(const LaneUse *use)
+{
+	int64		start_us = START_MS * 1000;
+
+	return (int) ((use->nattempts * use->mean_duration + start_us - 1) / start_us);
 }
 
 /*
@@ -298,6 +379,9 @@ start_worker(int lane, Oid role)
 	if (worker == NULL)
 		return false;
 
+	/* of one that has left since */
+	if (handles != NULL && handles[index] != NULL)
+		pfree(handles[index]);
 	if (handles == NULL)
 		handles = MemoryContextAllocZero(TopMemoryContext,
 										 sizeof(BackgroundWorkerHandle *) *

@@ -15,10 +15,10 @@
 /*
  * Starts, retires and gives away workers as the lanes need it; the workers of
  * waiting_lanes, for which there are more attempts to come, do not leave.
- * Returns false where a worker is needed and could not be started: try again
- * in a while.
+ * Returns after how many milliseconds this is to be done again, should nothing
+ * happen before.
  */
-extern bool fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes);
+extern long fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes);
 
 /*
  * Ends the workers of this database, for a scheduler that leaves it; returns

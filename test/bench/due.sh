@@ -1,7 +1,7 @@
 # due.sh - part of run.sh: how soon what is due starts, beside pg_cron; and
 # what a due run costs where much else is there that is not due.
 
-dags=200 minutes=2 runs=300 rounds=5
+dags=200 minutes=3 runs=300 rounds=5
 few_dags=100 many_dags=10000 finished=1000000 queued_days=3650
 if [ -n "$quick" ]
 then
@@ -35,10 +35,10 @@ make_jobs()
 measure_minutes()
 {
 	# what is defined within a minute is not due before the one after the next
-	until_true 480 "SELECT count(*) >= $minutes FROM (
+	until_true $((minutes * 120 + 240)) "SELECT count(*) >= $minutes FROM (
 		SELECT date_trunc('minute', at) FROM bench.due_step WHERE peer = 'flowpg'
 		GROUP BY 1 HAVING count(*) = $dags) AS full_minute"
-	until_true 360 "SELECT count(*) >= $minutes FROM (
+	until_true 300 "SELECT count(*) >= $minutes FROM (
 		SELECT date_trunc('minute', at) FROM bench.due_step WHERE peer = 'cron'
 		GROUP BY 1 HAVING count(*) = $dags) AS full_minute"
 	must_sql >/dev/null <<-SQL

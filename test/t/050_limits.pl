@@ -514,6 +514,24 @@ shows($node,
 	'1', 'flow_context outside a task is a row of NULLs');
 
 # ------------------------------------------------------------------------
+# Workers for tasks that are taken for short ones
+
+define($node, q{
+SELECT flow_create_dag('short', NULL, max_active_tasks => 100);
+SELECT flow_add_sql('short', 'task' || i, 'SELECT 1') FROM generate_series(1, 40) AS i;
+SELECT flow_create_dag('not short', NULL);
+SELECT flow_add_sql('not short', 'task' || i, 'SELECT pg_advisory_xact_lock_shared(7)') FROM generate_series(1, 8) AS i;
+});
+is(wait_for_run($node, trigger($node, 'short')), 'success', 'tasks that take no time');
+$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE backend_type = 'flowpg worker'});
+$gate = close_gate($node, 7);
+$run = trigger($node, 'not short');
+wait_at_gate(7, 8);
+pass('others of the role get all the workers, should they take longer');
+$gate->open;
+is(wait_for_run($node, $run), 'success', 'and come through');
+
+# ------------------------------------------------------------------------
 # The result is kept
 
 define($node, q{

@@ -103,6 +103,13 @@ restart_scheduler();
 my $next = trigger($node, 'd');
 is(wait_for_run($node, $next), 'success', 'a run');
 is(runs(), "$open $new $next", 'without a limit nothing goes');
+
+# the scheduler keeps it in memory, and sees all the same that it is gone
+$node->safe_psql('postgres', "DELETE FROM flow.$_ v USING flow.dag d WHERE d.dag_id = 'd' AND (v.dag_id, v.version) = (d.dag_id, d.version)")
+  foreach qw(task_version dag_version);
+my $after = trigger($node, 'd');
+is(wait_for_run($node, $after), 'success', 'a definition that is gone is kept anew');
+age($after, '2000 days');
 $node->safe_psql('postgres', $_) foreach q{ALTER SYSTEM SET flowpg.history_retention = '30d'}, 'SELECT pg_reload_conf()';
 wait_for($node, "SELECT count(*) = 2 FROM flow.dag_run", 'with one it does');
 is(runs(), "$open $next", 'and nothing else');
