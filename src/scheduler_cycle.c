@@ -80,7 +80,7 @@ static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 static const char *why_no_session(const FpTask *task);
 static void after_result(FpModel *model, FpTask *task);
 static void make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now);
-static bool has_unsettled(const FpModel *model);
+static bool has_unsettled(FpModel *model);
 static void settle_runs(FpModel *model, Cycle *cycle, TimestampTz now);
 static void remind_cancelled(FpModel *model);
 static TimestampTz next_due(FpModel *model);
@@ -119,6 +119,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	List	   *planned = NIL;
 	ListCell   *lc;
 	long		next_tending;
+	long		next_step;
 
 	attempts.first = fp_task_run_store_new_batch();
 	attempts.again = fp_task_run_store_new_batch();
@@ -170,7 +171,8 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 
 	fp_dispatch_hand_over(model, planned);
 	next_tending = fp_workers_tend(model, fp_dispatch_waiting_lanes());
-	return next_wake(model, Min(next_tending, fp_history_tend()));
+	next_step = fp_history_tend();
+	return next_wake(model, Min(next_tending, next_step));
 }
 
 bool
@@ -474,11 +476,10 @@ make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 
 /* Runs to be ended, or started, or tasks whose previous run is to be seen. */
 static bool
-has_unsettled(const FpModel *model)
+has_unsettled(FpModel *model)
 {
-	return !slist_is_empty((slist_head *) &model->ended) ||
-		!slist_is_empty((slist_head *) &model->dirty) ||
-		!dlist_is_empty((dlist_head *) &model->past_checks);
+	return !slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty) ||
+		!dlist_is_empty(&model->past_checks);
 }
 
 /* Ends what has ended and starts what may, until neither brings the other. */
@@ -565,9 +566,9 @@ next_wake(FpModel *model, long next_tending)
 }
 
 /*
- * To wait for, before it is looked at the clock again: Linux may let a wait run
- * late by a thousandth of it, 100 ms at most (select_estimate_accuracy in
- * fs/select.c), so of a long one as much is left for a wait of its own.
+ * How long to wait before the clock is looked at again.  Linux may let a wait
+ * run late by a thousandth of it, 100 ms at most (select_estimate_accuracy in
+ * fs/select.c); so that much of a long one is left for a wait of its own.
  */
 static long
 milliseconds_until(TimestampTz at)

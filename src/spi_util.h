@@ -30,9 +30,9 @@ typedef struct FpStatement
 	int			expected;		/* SPI_OK_... */
 	int			nargs;
 	Oid			argtypes[FP_MAX_STATEMENT_ARGS];
-	bool		has_one_plan;	/* for all arguments: one row, by its key; a
-								 * process that has just come up does not plan
-								 * it for its first five executions each */
+	bool		has_one_plan;	/* that does for all arguments, as for one row
+								 * by its key: not one for each of a process's
+								 * first five executions */
 	SPIPlanPtr	plan;			/* filled by spi_util.c */
 } FpStatement;
 
