@@ -25,7 +25,7 @@
  * so many tasks of all together, where each version counts as some more for
  * itself.  That is some 30 MB.
  */
-#define MAX_SPARE_TASKS 100
+#define MAX_SPARE_TASKS 10000
 #define MAX_SPARE_SPECS 100000
 #define SPECS_A_VERSION 8
 

@@ -72,6 +72,8 @@ typedef struct FpLostAttempt
 static void begin_work(Cycle *cycle);
 static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
+static void attempt_ended(FpModel *model, Cycle *cycle, FpTask *task,
+						  FpTaskRunState state, TimestampTz retry_at);
 static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
@@ -279,34 +281,63 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 				fp_dispatch_note_duration(run->dag->row->owner,
 										  done->duration);
 			task->crashes = 0;
-			if (fp_model_task_spec(task)->operator == FP_OPERATOR_BRANCH)
-			{
-				begin_work(cycle);
-				fp_run_life_follow_branch(model, task, true);
-			}
-			fp_task_state_ended(model, task, FP_TASK_RUN_SUCCESS);
+			attempt_ended(model, cycle, task, FP_TASK_RUN_SUCCESS, DT_NOBEGIN);
 			break;
 		case FP_OUTCOME_SKIPPED:
-			fp_task_state_ended(model, task, FP_TASK_RUN_SKIPPED);
+			attempt_ended(model, cycle, task, FP_TASK_RUN_SKIPPED, DT_NOBEGIN);
 			break;
 		case FP_OUTCOME_RESCHEDULED:
-			fp_task_state_reschedule(model, task, done->retry_at);
+			attempt_ended(model, cycle, task, FP_TASK_RUN_UP_FOR_RESCHEDULE,
+						  done->retry_at);
 			break;
 		case FP_OUTCOME_FAILED:
-			task->failures++;
 			task->crashes = 0;
-			if (done->will_retry)
-				fp_task_state_retry(model, task, done->retry_at);
-			else
-				task_failed(model, cycle, task);
+			attempt_ended(model, cycle, task,
+						  done->will_retry ? FP_TASK_RUN_UP_FOR_RETRY
+						  : FP_TASK_RUN_FAILED, done->retry_at);
 			break;
 		case FP_OUTCOME_CANCELLED:
-			fp_task_state_ended(model, task, FP_TASK_RUN_CANCELLED);
+			attempt_ended(model, cycle, task, FP_TASK_RUN_CANCELLED, DT_NOBEGIN);
 			break;
 		case FP_OUTCOME_LOST:
 			break;				/* see above */
 	}
 	after_result(model, task);
+}
+
+/*
+ * What follows from the state that the record of an attempt gives its task,
+ * whether its worker has told it or it has been read.  retry_at: when it goes
+ * on, if it is not at its end.
+ */
+static void
+attempt_ended(FpModel *model, Cycle *cycle, FpTask *task, FpTaskRunState state,
+			  TimestampTz retry_at)
+{
+	switch (state)
+	{
+		case FP_TASK_RUN_SUCCESS:
+			if (fp_model_task_spec(task)->operator == FP_OPERATOR_BRANCH)
+			{
+				begin_work(cycle);
+				fp_run_life_follow_branch(model, task, true);
+			}
+			fp_task_state_ended(model, task, state);
+			break;
+		case FP_TASK_RUN_UP_FOR_RESCHEDULE:
+			fp_task_state_reschedule(model, task, retry_at);
+			break;
+		case FP_TASK_RUN_UP_FOR_RETRY:
+			task->failures++;
+			fp_task_state_retry(model, task, retry_at);
+			break;
+		case FP_TASK_RUN_FAILED:
+			task->failures++;
+			task_failed(model, cycle, task);
+			break;
+		default:
+			fp_task_state_ended(model, task, state);
+	}
 }
 
 /* Why a worker could not begin; of a dropped DAG nobody asks. */
@@ -447,13 +478,7 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 		fp_rework_cleared(model, task);
 		return;
 	}
-	task->failures++;
-	if (state == FP_TASK_RUN_UP_FOR_RETRY)
-		fp_task_state_retry(model, task, retry_at);
-	else if (state == FP_TASK_RUN_FAILED)
-		task_failed(model, cycle, task);
-	else
-		fp_task_state_ended(model, task, state);
+	attempt_ended(model, cycle, task, state, retry_at);
 }
 
 

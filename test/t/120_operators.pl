@@ -297,6 +297,33 @@ wait_for($node, "SELECT state = 'failed' FROM flow.callback_status WHERE run_id 
 is(value($node, "SELECT c.try_number, s.sqlstate FROM flow.callback c JOIN flow.callback_status s USING (run_id) WHERE run_id = $run"), '3|57P01', 'one that ends its worker each time is given up');
 
 # ------------------------------------------------------------------------
+# A worker that is terminated when it has recorded the end of its attempt, and
+# not yet told the scheduler: the record counts, whatever it says
+
+define($node, q{
+CREATE TABLE has_come (dag text);
+SELECT flow_create_dag('looks', NULL);
+SELECT flow_add_sensor('looks', 'look', $$SELECT pg_advisory_xact_lock_shared(3) IS NOT NULL AND EXISTS (SELECT FROM has_come)$$, poke_interval => '100 ms');
+SELECT flow_create_dag('turns', NULL);
+SELECT flow_add_branch('turns', 'fork', $$SELECT 'left'::text WHERE pg_advisory_xact_lock_shared(3) IS NOT NULL$$);
+SELECT flow_add_sql('turns', 'left', 'SELECT 1', upstream => '{fork}');
+SELECT flow_add_sql('turns', 'right', 'SELECT 1', upstream => '{fork}');
+});
+$gate = close_gate($node, 3);
+my %cut_off = map { $_ => trigger($node, $_) } qw(looks turns);
+wait_for($node, q{SELECT count(*) = 2 FROM pg_locks WHERE locktype = 'advisory' AND objid = 3 AND NOT granted}, 'a sensor and a branch');
+$node->safe_psql('postgres', $_) foreach "UPDATE flow.task_run SET state = 'up_for_reschedule', retry_at = now() WHERE run_id = $cut_off{looks}",
+  qq{UPDATE flow.task_run SET state = 'success', ended_at = now(), result = '["left"]' WHERE run_id = $cut_off{turns}},
+  q{SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory' AND objid = 3 AND NOT granted};
+is(wait_for_run($node, $cut_off{turns}), 'success', 'a branch whose worker was terminated');
+is(task_states($node, $cut_off{turns}), 'fork=success left=success right=skipped', 'has chosen');
+wait_for($node, q{SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND objid = 3 AND NOT granted}, 'the sensor to look again');
+is(value($node, "SELECT state FROM flow.dag_run WHERE run_id = $cut_off{looks}"), 'running', 'a sensor has not succeeded by that');
+$node->safe_psql('postgres', q{INSERT INTO has_come VALUES ('looks')});
+$gate->open;
+is(wait_for_run($node, $cut_off{looks}), 'success', 'and does when it has seen what it waits for');
+
+# ------------------------------------------------------------------------
 # depends_on_past
 
 define($node, q{
