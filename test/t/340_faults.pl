@@ -150,10 +150,12 @@ sub limit_files
 	my $limit = `prlimit --pid $postmaster --fsize --noheadings -o SOFT`;
 
 	chomp $limit;
-	# the session that moves the clock is limited, too, as all new processes are
+	# not the session that moves the clock, which may have to write any page that
+	# it needs the buffer of; all that come later are limited
 	$load->fill(4);
-	$set_limit->($file_limit, $postmaster, process_pids($node));
+	$set_limit->($file_limit, process_pids($node));
 	$load->set_clock($load->{now} + 60);
+	$set_limit->($file_limit, $postmaster);
 	usleep(300_000);
 	$set_limit->($limit, $postmaster);
 	$set_limit->($limit, FlowpgFaults::processes_in($node->data_dir));
