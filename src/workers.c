@@ -63,6 +63,7 @@ static bool has_warned_of_shortage = false;
 static bool look_at_lane(int index, TimestampTz now, LaneUse *use);
 static bool is_recent(TimestampTz at, TimestampTz now, int ms);
 static int	nworkers_worth(const LaneUse *use);
+static bool tell_demand(int nwanted, int nwaiting);
 static void claim_idle_worker(const Bitmapset *wants);
 static void wake_other_schedulers(void);
 static void give_workers_away(void);
@@ -71,6 +72,7 @@ static bool may_start_worker(void);
 static bool start_worker(int lane, Oid role);
 static void settle_handles(void);
 static void settle_orphans(void);
+static void empty_lane(FpLane *lane);
 
 long
 fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
@@ -80,10 +82,9 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 	int			nwanted = 0;
 	int			nwaiting = model->nwaiting_for_worker;
 	bool		has_shortage = false;
-	bool		is_news = false;
+	bool		is_news;
 	bool		has_freed = false;
 	Bitmapset  *wants = waiting_lanes;	/* and those that want more workers */
-	FpDatabaseSlot *slot;
 
 	settle_handles();
 	settle_orphans();
@@ -91,7 +92,7 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 	{
 		LaneUse		use;
 		int			nneeded;
-		int			nuseful;
+		int			nworth;
 
 		has_freed |= !look_at_lane(i, now, &use);
 
@@ -99,14 +100,11 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 		if (use.nattempts + use.nhelpers > 0 && use.nidle > 0)
 			wake_idle_workers(i, use.nattempts + use.nhelpers);
 		nneeded = use.nattempts + use.nhelpers - use.nidle;
-		if (use.is_short && !bms_is_member(i, waiting_lanes))
+		nworth = bms_is_member(i, waiting_lanes) ? INT_MAX : nworkers_worth(&use);
+		if (nneeded > 0 && nworth < nneeded)
 		{
-			nuseful = nworkers_worth(&use) - use.nworkers + use.nhelpers;
-			if (nneeded > 0 && nuseful < nneeded)
-			{
-				nneeded = nuseful;
-				result = Min(result, START_MS);
-			}
+			nneeded = nworth;
+			result = Min(result, START_MS);
 		}
 		while (nneeded > 0 && may_start_worker() && start_worker(i, use.role))
 		{
@@ -123,16 +121,7 @@ fp_workers_tend(FpModel *model, Bitmapset *waiting_lanes)
 		}
 	}
 	nwanted += model->nwaiting_for_worker;
-
-	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-	slot = fp_shmem_database(MyDatabaseId, false);
-	if (slot != NULL)
-	{
-		is_news = slot->wanted_workers == 0 && nwanted > 0;
-		slot->wanted_workers = nwanted;
-		slot->waiting_tasks = nwaiting;
-	}
-	LWLockRelease(fp_shared->lock);
+	is_news = tell_demand(nwanted, nwaiting);
 
 	if (nwanted > 0)
 		claim_idle_worker(wants);
@@ -201,15 +190,41 @@ is_recent(TimestampTz at, TimestampTz now, int ms)
 }
 
 /*
- * As many workers as the attempts of a lane are worth that are short: one that
- * is started for less work than its start takes comes when all is done.
+ * How many more workers the attempts of a lane are worth, if they are short:
+ * one that is started for less work than its start takes comes when all is
+ * done.  Helpers are asked for by what is not short.
  */
 static int
 nworkers_worth(const LaneUse *use)
 {
 	int64		start_us = START_MS * 1000;
 
-	return (int) ((use->nattempts * use->mean_duration + start_us - 1) / start_us);
+	if (!use->is_short)
+		return INT_MAX;
+	return (int) ((use->nattempts * use->mean_duration + start_us - 1) / start_us) -
+		use->nworkers + use->nhelpers;
+}
+
+/*
+ * Tells the other schedulers how many workers are wanted here, and monitors how
+ * many tasks wait for one.  True: it was none until now.
+ */
+static bool
+tell_demand(int nwanted, int nwaiting)
+{
+	FpDatabaseSlot *slot;
+	bool		result = false;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	slot = fp_shmem_database(MyDatabaseId, false);
+	if (slot != NULL)
+	{
+		result = slot->wanted_workers == 0 && nwanted > 0;
+		slot->wanted_workers = nwanted;
+		slot->waiting_tasks = nwaiting;
+	}
+	LWLockRelease(fp_shared->lock);
+	return result;
 }
 
 /*
@@ -485,8 +500,7 @@ fp_workers_end(void)
 
 			if (lane->database != MyDatabaseId)
 				continue;
-			lane->tail = lane->head;
-			lane->done_tail = lane->done_head;
+			empty_lane(lane);
 			if (nleft == 0)
 				lane->database = InvalidOid;
 		}
@@ -512,8 +526,7 @@ fp_workers_dismiss(void)
 
 		if (lane->database != MyDatabaseId)
 			continue;
-		lane->tail = lane->head;
-		lane->done_tail = lane->done_head;
+		empty_lane(lane);
 		lane->database = InvalidOid;
 		has_freed = true;
 	}
@@ -533,6 +546,17 @@ fp_workers_dismiss(void)
 	LWLockRelease(fp_shared->lock);
 	if (has_freed)
 		wake_other_schedulers();
+}
+
+/*
+ * Forgets what was handed out and handed back: it is in the tables, from which
+ * the next model is read.  The caller holds the lock.
+ */
+static void
+empty_lane(FpLane *lane)
+{
+	lane->tail = lane->head;
+	lane->done_tail = lane->done_head;
 }
 
 /*
