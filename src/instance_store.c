@@ -36,6 +36,7 @@
 static uint64 execute(FpStatement *statement, FpRowCallback callback,
 					  void *arg);
 static void keep_home(const FpRow *row, void *arg);
+static void arm_trigger(void);
 
 
 FpHome
@@ -82,6 +83,7 @@ fp_instance_store_adopt(void)
 	};
 	uint64		nchanged;
 
+	arm_trigger();				/* which disowns */
 	nchanged = execute(&delete_statement, NULL, NULL);
 	nchanged += execute(&insert_statement, NULL, NULL);
 	return nchanged > 0;
@@ -156,4 +158,28 @@ keep_home(const FpRow *row, void *arg)
 		*home = FP_HOME_HERE;
 	else
 		*home = fp_row_bool(row, 2) ? FP_HOME_ELSEWHERE : FP_HOME_EMPTY;
+}
+
+/*
+ * Whoever has loaded DAGs with triggers off has switched the one that notices
+ * them back on as any other, which is not fired where session_replication_role
+ * is replica; or has left it off.
+ */
+static void
+arm_trigger(void)
+{
+	static FpStatement statement = {
+		"SELECT FROM pg_catalog.pg_trigger t"
+		" WHERE t.tgrelid = 'flow.dag'::regclass"
+		" AND t.tgname = 'dag_restore' AND t.tgenabled <> 'A'",
+		SPI_OK_SELECT, 0
+	};
+	FpOwnerScope scope;
+
+	fp_spi_begin_owner(&scope);
+	if (fp_spi_execute(&statement, NULL, NULL, NULL, NULL) > 0)
+		(void) fp_spi_execute_once("ALTER TABLE flow.dag"
+								   " ENABLE ALWAYS TRIGGER dag_restore",
+								   0, NULL, NULL, NULL, NULL, NULL);
+	fp_spi_end_owner(&scope);
 }

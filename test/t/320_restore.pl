@@ -290,6 +290,12 @@ $run = trigger($server, 'own', db => 'blank');
 $server->safe_psql('blank', 'SELECT flow_adopt()');
 is(wait_for_run($server, $run, db => 'blank'), 'success', 'adopted, it goes on once more');
 
+# which has left the trigger on, but not for all that may load DAGs
+$server->safe_psql('blank', 'SET session_replication_role = replica; ' . sprintf $load, 'without triggers');
+wait_until_waiting('blank');
+pass('DAGs that are loaded as a replica after that have it wait as well');
+$server->safe_psql('blank', 'SELECT flow_adopt()');
+
 # one that waits leaves workers to others; what is under way there ends
 $server->safe_psql('postgres', 'ALTER SYSTEM SET flowpg.max_workers = 1');
 $server->restart;
