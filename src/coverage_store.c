@@ -22,28 +22,31 @@ static void add_span(FpStoreArgs *args, const char *dag_id, TimestampTz from,
 
 
 void
-fp_coverage_store_add(const char *dag_id, TimestampTz from, TimestampTz until,
-					  ItemPointer place)
+fp_coverage_store_add(const FpDagRow *dag, TimestampTz from,
+					  TimestampTz until, ItemPointer place)
 {
 	static FpStatement add_at = {
 		"UPDATE flow.coverage SET covered = covered + "
 		"tstzmultirange(tstzrange($2, $3)) "
-		"WHERE ctid = $4 AND dag_id = $1 RETURNING ctid",
-		SPI_OK_UPDATE_RETURNING, 4,
-		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID}
+		"WHERE ctid = $5 AND dag_id = $1 RETURNING ctid",
+		SPI_OK_UPDATE_RETURNING, 5,
+		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIDOID}
 	};
 	static FpStatement add = {
 		"INSERT INTO flow.coverage AS c (dag_id, covered) "
-		"VALUES ($1, tstzmultirange(tstzrange($2, $3))) "
-		"ON CONFLICT (dag_id) DO UPDATE "
+		"SELECT d.dag_id, tstzmultirange(tstzrange($2, $3)) "
+		FP_OF_SAME_DAG("$1", "$4")
+		" ON CONFLICT (dag_id) DO UPDATE "
 		"SET covered = c.covered + excluded.covered RETURNING ctid",
-		SPI_OK_INSERT_RETURNING, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+		SPI_OK_INSERT_RETURNING, 4,
+		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 	};
 	FpStoreArgs args = {0};
 
 	if (from >= until)
 		return;
-	add_span(&args, dag_id, from, until);
+	add_span(&args, dag->dag_id, from, until);
+	fp_store_args_add_int(&args, dag->first_version);
 	fp_store_execute_at(&add_at, &add, &args, place, fp_store_keep_place,
 						place);
 }

@@ -17,14 +17,15 @@
 #include "utils/date.h"
 #include "utils/timestamp.h"
 
+#include "dag_store.h"
 #include "run_store.h"
 
 /*
  * [from, until) is covered, or no longer; nothing where that is empty.  place
  * is where the row was when it was last written, see fp_store_execute_at, and
- * kept up to date here.
+ * kept up to date here.  Not where the DAG has been dropped.
  */
-extern void fp_coverage_store_add(const char *dag_id, TimestampTz from,
+extern void fp_coverage_store_add(const FpDagRow *dag, TimestampTz from,
 								  TimestampTz until, ItemPointer place);
 extern void fp_coverage_store_remove(const char *dag_id, TimestampTz from,
 									 TimestampTz until);

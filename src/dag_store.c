@@ -5,9 +5,10 @@
  *
  * Sessions write here, under the lock of the DAG's row (fp_dag_store_lock);
  * the scheduler reads, and writes dag_progress.  It takes no row lock on
- * flow.dag, so a session that holds one for long holds up other definers of
- * the same DAG and nothing else.  The lock is FOR NO KEY UPDATE and not FOR
- * UPDATE, for the foreign keys that point to the row lock it too.
+ * flow.dag that a definer's is in the way of, so a session that holds one for
+ * long holds up other definers of the same DAG and nothing else.  The lock is
+ * FOR NO KEY UPDATE and not FOR UPDATE, for the foreign keys that point to the
+ * row lock it too.
  *
  *-------------------------------------------------------------------------
  */
@@ -59,20 +60,22 @@ static FpStatement list_tobe_dags = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+/* not of a DAG that has been dropped meanwhile: see FP_OF_SAME_DAG */
 static FpStatement set_progress = {
 	"INSERT INTO flow.dag_progress AS p (dag_id, last_start, last_end) "
-	"VALUES ($1, $2, $3) "
-	"ON CONFLICT (dag_id) DO UPDATE"
+	"SELECT d.dag_id, $2, $3 " FP_OF_SAME_DAG("$1", "$4")
+	" ON CONFLICT (dag_id) DO UPDATE"
 	" SET last_start = EXCLUDED.last_start, last_end = EXCLUDED.last_end "
 	"RETURNING ctid",
-	SPI_OK_INSERT_RETURNING, 3, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
+	SPI_OK_INSERT_RETURNING, 4,
+	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}
 };
 
 static FpStatement set_progress_at = {
 	"UPDATE flow.dag_progress SET last_start = $2, last_end = $3 "
-	"WHERE ctid = $4 AND dag_id = $1 RETURNING ctid",
-	SPI_OK_UPDATE_RETURNING, 4,
-	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIDOID}
+	"WHERE ctid = $5 AND dag_id = $1 RETURNING ctid",
+	SPI_OK_UPDATE_RETURNING, 5,
+	{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, TIDOID}
 };
 
 /* what keep_definition reads */
@@ -330,14 +333,15 @@ fp_dag_last_start_of(TimestampTz end_date, const char *timezone)
 }
 
 void
-fp_dag_store_set_progress(const char *dag_id, TimestampTz last_start,
+fp_dag_store_set_progress(const FpDagRow *dag, TimestampTz last_start,
 						  TimestampTz last_end, ItemPointer place)
 {
 	FpStoreArgs args = {0};
 
-	fp_store_args_add_text(&args, dag_id);
+	fp_store_args_add_text(&args, dag->dag_id);
 	fp_store_args_add_time(&args, last_start);
 	fp_store_args_add_time(&args, last_end);
+	fp_store_args_add_int(&args, dag->first_version);
 	fp_store_execute_at(&set_progress_at, &set_progress, &args, place,
 						fp_store_keep_place, place);
 }

@@ -50,6 +50,15 @@ typedef struct FpDagRow
 	List	   *asis_dags;		/* char *: DAGs that it waits for */
 } FpDagRow;
 
+/*
+ * What is written down for a DAG must not be found by another one of its name:
+ * this yields it as "d", and keeps it from being dropped until the transaction
+ * ends, if it is still the one whose first version is given.
+ */
+#define FP_OF_SAME_DAG(dag_id, first_version) \
+	"FROM flow.dag d WHERE d.dag_id = " dag_id \
+	" AND d.first_version = " first_version " FOR KEY SHARE OF d"
+
 /* NULL: there is no such DAG */
 extern FpDagRow *fp_dag_store_get(const char *dag_id);
 extern bool fp_dag_store_exists(const char *dag_id);
@@ -71,9 +80,9 @@ extern TimestampTz fp_dag_last_start_of(TimestampTz end_date,
 
 /*
  * scheduler: the interval of the last scheduled run.  place: a hint, as for
- * fp_coverage_store_add.
+ * fp_coverage_store_add.  Nothing where the DAG has been dropped.
  */
-extern void fp_dag_store_set_progress(const char *dag_id,
+extern void fp_dag_store_set_progress(const FpDagRow *dag,
 									  TimestampTz last_start,
 									  TimestampTz last_end,
 									  ItemPointer place);

@@ -67,7 +67,7 @@ fp_link_record_success(FpModel *model, FpRun *run, List **made)
 		return;
 
 	date = date_in_zone(run->data_interval_end, dag->row->timezone);
-	fp_coverage_store_add(dag->dag_id, run->data_interval_start,
+	fp_coverage_store_add(dag->row, run->data_interval_start,
 						  run->data_interval_end, &dag->coverage_place);
 	fp_coverage_store_log(dag->dag_id, date, fp_clock_real(), run->run_id,
 						  &dag->log_place);

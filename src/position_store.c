@@ -42,11 +42,16 @@ static FpStatement move_position = {
 	SPI_OK_UPDATE, 5, {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID}
 };
 
+/* not for a DAG that has been made anew since the run began */
 static FpStatement add_position = {
 	"INSERT INTO flow.position (dag_id, task_id, position, updated_at) "
-	"SELECT dag_id, task_id, $3::jsonb, $4 FROM flow.task "
-	"WHERE dag_id = $1 AND task_id = $2 ON CONFLICT DO NOTHING",
-	SPI_OK_INSERT, 4, {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}
+	"SELECT t.dag_id, t.task_id, $3::jsonb, $4 "
+	"FROM flow.task t JOIN flow.dag d USING (dag_id) "
+	"WHERE t.dag_id = $1 AND t.task_id = $2 AND d.first_version <= "
+	"(SELECT r.version FROM flow.dag_run r WHERE r.run_id = $5) "
+	"FOR KEY SHARE OF d ON CONFLICT DO NOTHING",
+	SPI_OK_INSERT, 5,
+	{TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT8OID}
 };
 
 
@@ -81,17 +86,20 @@ fp_position_store_set(const char *dag_id, const char *task_id,
 }
 
 bool
-fp_position_store_advance(const char *dag_id, const char *task_id,
-						  const char *from, const char *to, TimestampTz at)
+fp_position_store_advance(const FpRunContext *run, const char *from,
+						  const char *to, TimestampTz at)
 {
 	FpStoreArgs args = {0};
 
-	fp_store_args_add_text(&args, dag_id);
-	fp_store_args_add_text(&args, task_id);
+	fp_store_args_add_text(&args, run->dag_id);
+	fp_store_args_add_text(&args, run->task_id);
 	fp_store_args_add_text(&args, to);
 	fp_store_args_add_time(&args, at);
 	if (from == NULL)
+	{
+		fp_store_args_add_int64(&args, run->run_id);
 		return fp_store_execute(&add_position, &args, NULL, NULL) == 1;
+	}
 	fp_store_args_add_text(&args, from);
 	return fp_store_execute(&move_position, &args, NULL, NULL) == 1;
 }

@@ -14,6 +14,8 @@
 
 #include "datatype/timestamp.h"
 
+#include "flowpg.h"
+
 /* palloc'd in the current context; NULL: there is none */
 extern char *fp_position_store_get(const char *dag_id, const char *task_id);
 
@@ -25,7 +27,7 @@ extern void fp_position_store_set(const char *dag_id, const char *task_id,
  * Moves it from one value (NULL: there was none) to another.  False: it is no
  * longer what it was, or the task is gone, and nothing is done.
  */
-extern bool fp_position_store_advance(const char *dag_id, const char *task_id,
+extern bool fp_position_store_advance(const FpRunContext *run,
 									  const char *from, const char *to,
 									  TimestampTz at);
 

@@ -190,7 +190,7 @@ record_progress(void *arg)
 {
 	FpDag	   *dag = arg;
 
-	fp_dag_store_set_progress(dag->dag_id, dag->bounds.last.start,
+	fp_dag_store_set_progress(dag->row, dag->bounds.last.start,
 							  dag->bounds.last.end, &dag->progress_place);
 }
 

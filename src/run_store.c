@@ -68,8 +68,9 @@ fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 		"WHERE dag_id = $1 AND logical_date = $2 "
 		"AND " FP_STANDS_FOR_INTERVAL " "
 		"AND state IN ('success', 'failed', 'cancelled') "
-		"AND run_id <= (SELECT after_run_id FROM flow.dag d "
-		"WHERE d.dag_id = $1) RETURNING run_id",
+		"AND EXISTS (SELECT FROM flow.dag d WHERE d.dag_id = $1 "
+		"AND (r.run_id <= d.after_run_id OR r.version < d.first_version)) "
+		"RETURNING run_id",
 		SPI_OK_UPDATE_RETURNING, 5,
 		{TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};

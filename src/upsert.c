@@ -508,8 +508,7 @@ record_end(UpsertRun *self)
 	const FpRunContext *run = self->exec.run;
 
 	if (self->is_incremental)
-		(void) fp_position_store_advance(run->dag_id, run->task_id,
-										 self->start, self->next,
+		(void) fp_position_store_advance(run, self->start, self->next,
 										 fp_clock_real());
 }
 

@@ -691,6 +691,8 @@ GROUP BY d HAVING count(r.dag_id) < $self->{nhours} - $self->{nchecked}) o");
 			push @wrong, "does not come to an end: $open";
 			diag($self->surely(q{SELECT concat_ws(' ', run_id, dag_id, task_id, state, try_number, waits_for, sqlstate, message)
 FROM flow.task_status WHERE run_state IN ('queued', 'running') LIMIT 40}));
+			diag($self->surely(q{(SELECT 'run ' || r::text FROM flow.dag_run r WHERE state <> 'success' ORDER BY run_id DESC LIMIT 40)
+UNION ALL SELECT 'progress ' || p::text FROM flow.dag_progress p UNION ALL SELECT 'scheduler ' || s::text FROM flow.scheduler_status s}));
 			last;
 		}
 		if ($open =~ /failed/)

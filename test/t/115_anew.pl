@@ -90,6 +90,71 @@ is(value($node, q{SELECT problem IS NULL OR problem = '' FROM flow.scheduler_sta
 	't', 'the scheduler is well');
 
 #
+# A DAG that is dropped and made anew while something is written for the old one
+#
+$node->safe_psql('postgres', q{
+	CREATE TABLE held (place text);
+	CREATE FUNCTION wait_while_held() RETURNS trigger LANGUAGE plpgsql AS $$
+	BEGIN
+		WHILE EXISTS (SELECT FROM public.held WHERE place = TG_ARGV[0]) LOOP
+			BEGIN
+				PERFORM pg_sleep(0.01);
+			EXCEPTION WHEN query_canceled THEN NULL;
+			END;
+		END LOOP;
+		RETURN NEW;
+	END $$;
+	CREATE TRIGGER hold_due BEFORE INSERT ON flow.dag_run FOR EACH ROW
+		WHEN (NEW.dag_id = 'hasty') EXECUTE FUNCTION wait_while_held('due');
+	CREATE TRIGGER hold_end BEFORE UPDATE ON flow.dag_run FOR EACH ROW
+		WHEN (NEW.dag_id = 'hasty' AND NEW.state = 'success') EXECUTE FUNCTION wait_while_held('end');
+	CREATE TABLE source (id serial PRIMARY KEY);
+	INSERT INTO source SELECT nextval('source_id_seq') FROM generate_series(1, 3);
+	CREATE TABLE target (id int PRIMARY KEY);
+	CREATE TRIGGER hold_task BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION wait_while_held('task');
+});
+
+# makes the DAG, has the process wait at the place, makes it anew, lets go
+sub make_anew_while_held
+{
+	my ($place, $kind, $dag, $cause) = @_;
+	my $make = "SELECT flow_create_dag('hasty', $dag)";
+
+	$node->safe_psql('postgres', "INSERT INTO held VALUES ('$place')");
+	$cause->();
+	wait_for($node, "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'flowpg $kind' AND wait_event = 'PgSleep')",
+		"the $kind to come to the place");
+	$node->safe_psql('postgres', "SELECT flow_drop_dag('hasty')");
+	$node->safe_psql('postgres', "BEGIN; $make; SELECT flow_add_upsert('hasty', 'load', 'source', 'target', incremental => true); COMMIT");
+	$node->safe_psql('postgres', "DELETE FROM held");
+}
+
+my $march = q{'@daily', '2024-03-01', '2024-03-09'};
+my $succeeded = q{SELECT count(*) FROM flow.dag_run WHERE dag_id = 'hasty' AND state = 'success'};
+set_now($node, '2024-03-03 00:00+00');
+define($node, "SELECT flow_create_dag('hasty', $march); SELECT flow_add_upsert('hasty', 'load', 'source', 'target', incremental => true)");
+wait_for($node, "SELECT ($succeeded) = 2", 'two days');
+make_anew_while_held('due', 'scheduler', $march, sub { set_now($node, '2024-03-06 00:00+00'); });
+advance($node, '2024-03-07 00:00+00');
+shows($node, $succeeded, '6', 'a run that was being made for the old DAG is no progress of the new one');
+shows($node, q{SELECT covered FROM flow.coverage WHERE dag_id = 'hasty'},
+	value($node, q{SELECT tstzmultirange(tstzrange('2024-03-01 00:00+00', '2024-03-07 00:00+00'))}),
+	'which has covered all days');
+
+make_anew_while_held('end', 'scheduler', 'NULL', sub { set_now($node, '2024-03-08 00:00+00'); });
+wait_for($node, q{SELECT NOT EXISTS (SELECT FROM flow.dag_run WHERE dag_id = 'hasty' AND ended_at IS NULL)}, 'all runs to end');
+shows($node, q{SELECT count(*) FROM flow.coverage WHERE dag_id = 'hasty'}, '0',
+	'what is recorded of the end of a run of the old one covers nothing of the new one');
+
+$node->safe_psql('postgres', 'TRUNCATE target');
+make_anew_while_held('task', 'worker', 'NULL', sub { trigger($node, 'hasty'); });
+wait_for($node, q{SELECT NOT EXISTS (SELECT FROM flow.dag_run WHERE dag_id = 'hasty' AND ended_at IS NULL)}, 'the run to end');
+shows($node, q{SELECT count(*) FROM flow.position WHERE dag_id = 'hasty'}, '0',
+	'nor is how far a task of the old one came a position of the new one');
+$node->safe_psql('postgres', 'DROP FUNCTION wait_while_held CASCADE');
+set_now($node, '2024-03-10 00:00+00');
+
+#
 # A session that holds what a run's end must write
 #
 define($node, q{
