@@ -52,7 +52,7 @@ typedef struct RunEnd
 } RunEnd;
 
 static void record_end(void *arg);
-static bool is_being_cancelled(FpDag *dag, TimestampTz logical_date);
+static bool has_run_to_end(FpDag *dag, TimestampTz logical_date);
 static void make_due_run(void *arg);
 static void record_progress(void *arg);
 static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
@@ -119,7 +119,7 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 			break;
 		}
 		/* one of a dropped DAG, which is taken over when it has ended */
-		if (row.run_id == 0 && is_being_cancelled(dag, row.logical_date))
+		if (row.run_id == 0 && has_run_to_end(dag, row.logical_date))
 		{
 			dag->is_behind = true;
 			break;
@@ -154,8 +154,9 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	}
 }
 
+/* A run of an earlier DAG of this name that has not ended yet. */
 static bool
-is_being_cancelled(FpDag *dag, TimestampTz logical_date)
+has_run_to_end(FpDag *dag, TimestampTz logical_date)
 {
 	dlist_iter	iter;
 
@@ -163,7 +164,8 @@ is_being_cancelled(FpDag *dag, TimestampTz logical_date)
 	{
 		FpRun	   *run = dlist_container(FpRun, dag_node, iter.cur);
 
-		if (run->is_cancelling && run->logical_date == logical_date)
+		if ((run->is_cancelling || fp_model_is_foreign_run(run)) &&
+			run->logical_date == logical_date)
 			return true;
 	}
 	return false;
