@@ -245,7 +245,8 @@ SELECT flow_drop_dag('an outside system');
 SELECT * FROM flow.dependency_manager ORDER BY asis_dag;
 
 --
--- The log: an outside system's is everybody's, a DAG's its owner's
+-- The log: an outside system's is seen by everybody, a DAG's by its owner, and
+-- each word is its writer's
 --
 SET SESSION AUTHORIZATION regress_flow_bob;
 INSERT INTO flow.dag_log VALUES ('outside', '2024-01-01', '2024-01-02 00:00+00');
@@ -260,10 +261,13 @@ INSERT INTO flow.dag_log VALUES ('ann''s', '2024-01-05', '2024-01-06 00:00+00', 
 INSERT INTO flow.dag_log VALUES ('dropped', '2024-01-05', '2024-01-06 00:00+00', 20);
 SET SESSION AUTHORIZATION regress_flow_ann;
 SELECT * FROM flow.dag_log ORDER BY dag_id, completion_date;
-INSERT INTO flow.dag_log VALUES ('outside', '2024-01-01', '2024-01-03 00:00+00')
-ON CONFLICT (dag_id, completion_date) DO UPDATE SET completion_datetime = EXCLUDED.completion_datetime;
-UPDATE flow.dag_log SET completion_datetime = '2024-01-07 00:00+00' WHERE dag_id IN ('ann''s', 'bob''s');
+SELECT error_of($$INSERT INTO flow.dag_log VALUES ('outside', '2024-01-01', '2024-01-03 00:00+00')
+ON CONFLICT (dag_id, completion_date) DO UPDATE SET completion_datetime = EXCLUDED.completion_datetime$$);
+UPDATE flow.dag_log SET completion_datetime = '2024-01-07 00:00+00' WHERE dag_id IN ('ann''s', 'bob''s', 'outside');
 DELETE FROM flow.dag_log WHERE dag_id IN ('outside', 'bob''s', 'dropped');
+SET SESSION AUTHORIZATION regress_flow_bob;
+INSERT INTO flow.dag_log VALUES ('outside', '2024-01-01', '2024-01-04 00:00+00')
+ON CONFLICT (dag_id, completion_date) DO UPDATE SET completion_datetime = EXCLUDED.completion_datetime;
 SET SESSION AUTHORIZATION regress_flow_admin;
 SELECT * FROM flow.dag_log ORDER BY dag_id, completion_date;
 -- policies hold where triggers do not

@@ -141,8 +141,8 @@ CREATE POLICY dependency_manager_delete ON flow.dependency_manager FOR DELETE
         WHERE d.dag_id OPERATOR(pg_catalog.=) dependency_manager.tobe_dag));
 
 -- The log of a DAG is its owner's.  The log of an outside system is seen and
--- written by all granted roles, and deleted by the writer: whose word counts
--- for a DAG is decided by logged_by where it is read.
+-- added to by all granted roles, and each row changed and deleted by its
+-- writer: whose word counts for a DAG is decided by logged_by where it is read.
 
 ALTER TABLE flow.dag_log ENABLE ROW LEVEL SECURITY;
 CREATE POLICY dag_log_seen ON flow.dag_log FOR SELECT
@@ -159,7 +159,8 @@ CREATE POLICY dag_log_insert ON flow.dag_log FOR INSERT
 CREATE POLICY dag_log_update ON flow.dag_log FOR UPDATE
     USING (EXISTS (SELECT FROM flow.dag d
             WHERE d.dag_id OPERATOR(pg_catalog.=) dag_log.dag_id)
-        OR (run_id IS NULL AND NOT flow.is_dag(dag_id)))
+        OR (run_id IS NULL AND pg_catalog.pg_has_role(logged_by, 'USAGE')
+            AND NOT flow.is_dag(dag_id)))
     WITH CHECK (run_id IS NULL
         AND pg_catalog.pg_has_role(logged_by, 'USAGE')
         AND (EXISTS (SELECT FROM flow.dag d
