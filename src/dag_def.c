@@ -96,9 +96,12 @@ fp_dag_def_create(FunctionCallInfo fcinfo, const char *search_path,
 
 		if (*old != NULL)
 			return def;
-		check_name_is_free(dag_id);
 		if (fp_dag_store_insert(def))
+		{
+			check_name_is_free(dag_id);
+			fp_dag_store_take_name(dag_id);
 			return def;
+		}
 
 		/* another session has just committed a DAG of this name */
 	}
@@ -217,6 +220,9 @@ first_start(const FpDagDef *old)
 }
 
 /*
+ * The name of a DAG that has just been inserted; before that, others could
+ * still use it, make a DAG of it and drop that.
+ *
  * A name that DAGs of others wait for as that of an outside system: a DAG so
  * called would speak for that system.  So each of them must be one that its
  * owner could have linked to the new DAG.

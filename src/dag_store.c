@@ -107,14 +107,9 @@ static FpStatement get_definition = {
 	TIMESTAMPTZOID
 #define NUM_DEFINITION_ARGS 26
 
-/*
- * Of a new DAG: after those that runs of a dropped DAG of this name have used,
- * or that the scheduler may be about to write for them.
- */
-#define NEXT_VERSION \
-	"GREATEST((SELECT max(v.version) FROM flow.dag_version v" \
-	" WHERE v.dag_id = $1), (SELECT x.version FROM flow.dropped_dag x" \
-	" WHERE x.dag_id = $1), 0) + 1"
+#define LAST_RUN_ID \
+	"(SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END" \
+	" FROM flow.dag_run_run_id_seq q)"
 
 static FpStatement insert_dag = {
 	"INSERT INTO flow.dag (dag_id, owner, schedule, timezone, start_date,"
@@ -126,12 +121,23 @@ static FpStatement insert_dag = {
 	" after_run_id) "
 	"VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14,"
 	" $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $25,"
-	" CASE WHEN $9 THEN $26 END,"
-	" " NEXT_VERSION ", " NEXT_VERSION ","
-	" (SELECT CASE WHEN q.is_called THEN q.last_value ELSE 0 END"
-	" FROM flow.dag_run_run_id_seq q)) "
+	" CASE WHEN $9 THEN $26 END, 1, 1, " LAST_RUN_ID ") "
 	"ON CONFLICT (dag_id) DO NOTHING",
 	SPI_OK_INSERT, NUM_DEFINITION_ARGS, {DEFINITION_ARG_TYPES}
+};
+
+/*
+ * A new DAG goes on after the versions that runs of a dropped DAG of this name
+ * have used, or that the scheduler may be about to write for them.
+ */
+static FpStatement begin_after = {
+	"UPDATE flow.dag d SET version = n.version, first_version = n.version,"
+	" after_run_id = " LAST_RUN_ID
+	" FROM (SELECT GREATEST((SELECT max(v.version) FROM flow.dag_version v"
+	" WHERE v.dag_id = $1), (SELECT x.version FROM flow.dropped_dag x"
+	" WHERE x.dag_id = $1), 0) + 1 AS version) n "
+	"WHERE d.dag_id = $1 AND n.version > 1",
+	SPI_OK_UPDATE, 1, {TEXTOID}
 };
 
 static FpStatement update_dag = {
@@ -231,8 +237,7 @@ static FpStatement drop_dag_parts[] = {
 };
 
 static FpStatement last_run_id = {
-	"SELECT CASE WHEN is_called THEN last_value ELSE 0 END "
-	"FROM flow.dag_run_run_id_seq",
+	"SELECT " LAST_RUN_ID,
 	SPI_OK_SELECT, 0, {0}
 };
 
@@ -362,16 +367,20 @@ bool
 fp_dag_store_insert(const FpDagDef *def)
 {
 	FpStoreArgs args = {0};
-	FpStoreArgs name = {0};
 
 	fp_instance_store_settle();
 	definition_args(&args, def);
-	if (fp_store_execute(&insert_dag, &args, NULL, NULL) == 0)
-		return false;
+	return fp_store_execute(&insert_dag, &args, NULL, NULL) > 0;
+}
 
-	fp_store_args_add_text(&name, def->dag_id);
-	fp_store_execute(&forget_name, &name, NULL, NULL);
-	return true;
+void
+fp_dag_store_take_name(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute_now(&begin_after, &args, NULL, NULL);
+	fp_store_execute_now(&forget_name, &args, NULL, NULL);
 }
 
 Oid
@@ -401,7 +410,7 @@ fp_dag_store_dropped_owner(const char *dag_id)
 	Oid			owner = InvalidOid;
 
 	fp_store_args_add_text(&args, dag_id);
-	fp_store_execute(&get_dropped_owner, &args, keep_oid, &owner);
+	fp_store_execute_now(&get_dropped_owner, &args, keep_oid, &owner);
 	return owner;
 }
 

@@ -135,14 +135,21 @@ extern FpDagDef *fp_dag_store_definition(const char *dag_id);
 
 /*
  * Writes a new DAG.  False: there is one of this name already (another
- * session may have been quicker).  The version goes on from those of an
- * earlier DAG of this name.
+ * session may have been quicker).  Otherwise nobody else can make, and so
+ * drop, a DAG of this name until the transaction ends: whose it was, and which
+ * version comes next, is asked only then, and of what is committed by then.
  */
 extern bool fp_dag_store_insert(const FpDagDef *def);
 
 /*
+ * The new DAG is the one that has the name: its version goes on from those of
+ * an earlier DAG of this name, whose owner is forgotten.
+ */
+extern void fp_dag_store_take_name(const char *dag_id);
+
+/*
  * Whose the dropped DAG of this name was, while its history is kept;
- * InvalidOid: there is none.
+ * InvalidOid: there is none.  Of what is committed now.
  */
 extern Oid	fp_dag_store_dropped_owner(const char *dag_id);
 

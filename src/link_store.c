@@ -123,7 +123,7 @@ fp_link_store_tobe_rows(const char *asis_dag)
 	List	   *result = NIL;
 
 	fp_store_args_add_text(&args, asis_dag);
-	fp_store_execute(&tobe_rows, &args, append_tobe_row, &result);
+	fp_store_execute_now(&tobe_rows, &args, append_tobe_row, &result);
 	return result;
 }
 

@@ -39,7 +39,7 @@ extern bool fp_link_store_drop(const char *asis_dag, const char *tobe_dag);
 extern void fp_link_store_edges_above(const char *dag_id, List **asis,
 									  List **tobe);
 
-/* the DAGs that wait for this one, as a List of FpTobeRow * */
+/* the DAGs that wait for this one now, as a List of FpTobeRow * */
 extern List *fp_link_store_tobe_rows(const char *asis_dag);
 
 /* every DAG that waits for another, as a List of char * */

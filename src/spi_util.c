@@ -118,6 +118,9 @@ static List *user_plans = NIL;
 /* what was current when fp_spi_begin_transaction was called */
 static MemoryContext context_before_transaction = NULL;
 
+static uint64 execute(FpStatement *statement, const Datum *values,
+					  const char *nulls, bool is_of_now,
+					  FpRowCallback callback, void *arg);
 static uint64 finish_statement(FpRowCallback callback, void *arg,
 							   MemoryContext caller_context, bool pushed);
 static bool push_snapshot_if_none(void);
@@ -143,22 +146,21 @@ uint64
 fp_spi_execute(FpStatement *statement, const Datum *values, const char *nulls,
 			   FpRowCallback callback, void *arg)
 {
-	MemoryContext caller_context = CurrentMemoryContext;
-	bool		pushed = push_snapshot_if_none();
-	int			result;
+	return execute(statement, values, nulls, false /* is_of_now */ ,
+				   callback, arg);
+}
 
-	SPI_connect();
-	if (statement->plan == NULL)
-		prepare_statement(statement);
-
-	result = SPI_execute_plan(statement->plan, (Datum *) values, nulls,
-							  false /* read_only */ , 0);
-	if (result != statement->expected)
-		elog(ERROR, "SPI returned %s instead of %s for: %s",
-			 SPI_result_code_string(result),
-			 SPI_result_code_string(statement->expected), statement->sql);
-
-	return finish_statement(callback, arg, caller_context, pushed);
+/*
+ * The same in a transaction that keeps its snapshot: what others have committed
+ * up to now is seen all the same, as foreign keys see it (ri_triggers.c).  What
+ * the transaction itself has written is seen in any case.
+ */
+uint64
+fp_spi_execute_now(FpStatement *statement, const Datum *values,
+				   const char *nulls, FpRowCallback callback, void *arg)
+{
+	return execute(statement, values, nulls, IsolationUsesXactSnapshot(),
+				   callback, arg);
 }
 
 /*
@@ -641,6 +643,35 @@ fp_spi_commit_procedure(void)
 	SPI_commit();
 	SPI_finish();
 	MemoryContextSwitchTo(context);
+}
+
+/*
+ * SPI copies the snapshot that it is given before it does anything else.
+ */
+static uint64
+execute(FpStatement *statement, const Datum *values, const char *nulls,
+		bool is_of_now, FpRowCallback callback, void *arg)
+{
+	MemoryContext caller_context = CurrentMemoryContext;
+	bool		pushed = push_snapshot_if_none();
+	int			result;
+
+	SPI_connect();
+	if (statement->plan == NULL)
+		prepare_statement(statement);
+
+	result = SPI_execute_snapshot(statement->plan, (Datum *) values, nulls,
+								  is_of_now ? GetLatestSnapshot() :
+								  InvalidSnapshot,
+								  InvalidSnapshot /* crosscheck */ ,
+								  false /* read_only */ ,
+								  true /* fire_triggers */ , 0);
+	if (result != statement->expected)
+		elog(ERROR, "SPI returned %s instead of %s for: %s",
+			 SPI_result_code_string(result),
+			 SPI_result_code_string(statement->expected), statement->sql);
+
+	return finish_statement(callback, arg, caller_context, pushed);
 }
 
 /*

@@ -60,7 +60,16 @@ extern uint64 fp_spi_execute(FpStatement *statement, const Datum *values,
 							 void *arg);
 
 /*
- * The same for SQL that is made at run time and used once.
+ * The same by what is committed now, whatever the isolation level: for
+ * questions of rights and of who has a name, which an old snapshot must not
+ * answer.
+ */
+extern uint64 fp_spi_execute_now(FpStatement *statement, const Datum *values,
+								 const char *nulls, FpRowCallback callback,
+								 void *arg);
+
+/*
+ * fp_spi_execute for SQL that is made at run time and used once.
  */
 extern uint64 fp_spi_execute_once(const char *sql, int nargs,
 								  const Oid *argtypes, const Datum *values,

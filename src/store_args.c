@@ -138,6 +138,21 @@ fp_store_execute(FpStatement *statement, const FpStoreArgs *args,
 }
 
 uint64
+fp_store_execute_now(FpStatement *statement, const FpStoreArgs *args,
+					 FpRowCallback callback, void *arg)
+{
+	FpOwnerScope scope;
+	uint64		result;
+
+	Assert(args->n == statement->nargs);
+	fp_spi_begin_owner(&scope);
+	result = fp_spi_execute_now(statement, args->values, args->nulls, callback,
+								arg);
+	fp_spi_end_owner(&scope);
+	return result;
+}
+
+uint64
 fp_store_execute_at(FpStatement *at, FpStatement *by_key, FpStoreArgs *args,
 					const ItemPointerData *place, FpRowCallback callback,
 					void *arg)

@@ -52,6 +52,11 @@ extern uint64 fp_store_execute(FpStatement *statement,
 							   const FpStoreArgs *args,
 							   FpRowCallback callback, void *arg);
 
+/* and fp_spi_execute_now */
+extern uint64 fp_store_execute_now(FpStatement *statement,
+								   const FpStoreArgs *args,
+								   FpRowCallback callback, void *arg);
+
 /*
  * Writes or reads the row of a key that is kept at hand: place is where it was
  * last seen, a hint that is not valid at first.  at has the arguments of
