@@ -64,6 +64,7 @@ PGDLLEXPORT void fp_launcher_main(Datum arg);
 static DatabaseList known;		/* looked at, or on their way */
 static DatabaseList to_probe;	/* still to be looked at */
 static BackgroundWorkerHandle *handles[FP_MAX_DATABASES];
+static bool has_read;			/* a table, in this turn of the loop */
 static bool has_warned_of_shortage = false;
 static bool has_warned_of_slots = false;
 
@@ -107,8 +108,16 @@ fp_launcher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 			publish_simulated_now(false);
 		}
+		has_read = false;
 		find_new_databases();
 		timeout = start_schedulers();
+
+		/*
+		 * A wait for a lock may have reset our latch.  A turn that finds
+		 * nothing to do reads nothing.
+		 */
+		if (has_read && timeout < 0)
+			timeout = 0;
 		fp_process_wait(timeout);
 	}
 }
@@ -141,15 +150,7 @@ publish_simulated_now(bool at_start)
 		published = fp_simulated_now;
 		fp_clock_publish(published);
 		for (int i = 0; i < FP_MAX_DATABASES; i++)
-		{
-			Latch	   *latch;
-
-			LWLockAcquire(fp_shared->lock, LW_SHARED);
-			latch = fp_shared->databases[i].scheduler_latch;
-			LWLockRelease(fp_shared->lock);
-			if (latch != NULL)
-				SetLatch(latch);
-		}
+			fp_shmem_wake(&fp_shared->databases[i]);
 	}
 }
 
@@ -172,6 +173,7 @@ find_new_databases(void)
 	if (!must_probe)
 		return;
 
+	has_read = true;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	relation = table_open(DatabaseRelationId, AccessShareLock);
@@ -202,6 +204,7 @@ database_exists(Oid database)
 	HeapTuple	tuple;
 	bool		result = false;
 
+	has_read = true;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	relation = table_open(DatabaseRelationId, AccessShareLock);

@@ -104,19 +104,15 @@ void
 fp_process_hold_database(Oid database)
 {
 	FpDatabaseSlot *slot;
-	Latch	   *latch = NULL;
 	TimestampTz give_up;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	slot = fp_shmem_database(database, true);
 	if (slot != NULL)
-	{
 		slot->nholds++;
-		latch = slot->scheduler_latch;
-	}
 	LWLockRelease(fp_shared->lock);
-	if (latch != NULL)
-		SetLatch(latch);
+	if (slot != NULL)
+		fp_shmem_wake(slot);
 
 	give_up = TimestampTzPlusMilliseconds(fp_clock_real(), LEAVE_TIMEOUT_MS);
 	while (!database_is_clear(database) && fp_clock_real() < give_up)

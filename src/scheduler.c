@@ -105,6 +105,8 @@ fp_scheduler_main(Datum arg)
 
 	for (;;)
 	{
+		/* before anything is looked at */
+		uint32		nwakes = pg_atomic_read_u32(&slot->nwakes);
 		long		timeout = MAX_SLEEP_MS;
 
 		leave_if_asked();
@@ -118,6 +120,14 @@ fp_scheduler_main(Datum arg)
 			timeout = run_protected_cycle(&model);
 			timeout = Min(timeout, MAX_SLEEP_MS);
 		}
+
+		/*
+		 * What has come since has set our latch, which a wait for a lock or
+		 * for a standby may have reset.
+		 */
+		if (pg_atomic_read_u32(&slot->nwakes) != nwakes ||
+			ShutdownRequestPending || ConfigReloadPending)
+			timeout = 0;
 		publish(model, timeout);
 		if (timeout != 0)
 			pgstat_report_stat(true);

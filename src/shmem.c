@@ -144,21 +144,35 @@ fp_shmem_dropped_at_commit(void)
 	installed_at_commit = InvalidSubTransactionId;
 }
 
+/*
+ * It is counted, for a scheduler that waits for a lock, or for a standby,
+ * resets its latch on the way.
+ */
 void
-fp_shmem_wake_scheduler(Oid database)
+fp_shmem_wake(FpDatabaseSlot *slot)
 {
-	FpDatabaseSlot *slot;
-	Latch	   *latch = NULL;
+	Latch	   *latch;
 
+	pg_atomic_fetch_add_u32(&slot->nwakes, 1);
 	LWLockAcquire(fp_shared->lock, LW_SHARED);
-	slot = fp_shmem_database(database, false);
-	if (slot != NULL)
-		latch = slot->scheduler_latch;
+	latch = slot->scheduler_latch;
 	LWLockRelease(fp_shared->lock);
 
 	/* A latch outlives its process; setting a stale one wakes nobody amiss. */
 	if (latch != NULL)
 		SetLatch(latch);
+}
+
+void
+fp_shmem_wake_scheduler(Oid database)
+{
+	FpDatabaseSlot *slot;
+
+	LWLockAcquire(fp_shared->lock, LW_SHARED);
+	slot = fp_shmem_database(database, false);
+	LWLockRelease(fp_shared->lock);
+	if (slot != NULL)
+		fp_shmem_wake(slot);
 }
 
 void
@@ -224,7 +238,7 @@ fp_shmem_database(Oid database, bool create)
 	if (!create || free_slot == NULL)
 		return NULL;
 
-	/* has_requests is an atomic that was initialized once and stays valid */
+	/* has_requests and nwakes are initialized once and stay valid */
 	free_slot->database = database;
 	free_slot->generation++;
 	free_slot->scheduler_pid = 0;
@@ -297,7 +311,10 @@ startup_shmem(void)
 		pg_atomic_init_u64(&fp_shared->simulated_now,
 						   (uint64) fp_simulated_now);
 		for (int i = 0; i < FP_MAX_DATABASES; i++)
+		{
 			pg_atomic_init_u32(&fp_shared->databases[i].has_requests, 0);
+			pg_atomic_init_u32(&fp_shared->databases[i].nwakes, 0);
+		}
 		for (int i = 0; i < fp_shared->nworkers; i++)
 		{
 			pg_atomic_init_u64(&fp_shared->workers[i].pages, 0);
@@ -374,7 +391,6 @@ static void
 act_at_commit(void)
 {
 	FpDatabaseSlot *slot;
-	Latch	   *scheduler_latch = NULL;
 	Latch	   *launcher_latch;
 
 	if (fp_shared == NULL || !(is_for_scheduler() || probe_at_commit))
@@ -403,13 +419,14 @@ act_at_commit(void)
 			slot->is_waiting = false;
 		}
 		pg_atomic_write_u32(&slot->has_requests, 1);
-		scheduler_latch = slot->scheduler_latch;
 	}
+	else
+		slot = NULL;
 	launcher_latch = fp_shared->launcher_latch;
 	LWLockRelease(fp_shared->lock);
 
-	if (scheduler_latch != NULL)
-		SetLatch(scheduler_latch);
+	if (slot != NULL)
+		fp_shmem_wake(slot);
 	if ((installed_at_commit || dropped_at_commit || probe_at_commit) &&
 		launcher_latch != NULL)
 		SetLatch(launcher_latch);

@@ -171,6 +171,7 @@ typedef struct FpDatabaseSlot
 	int			ntold;
 	int64		told[FP_MAX_TOLD];
 	pg_atomic_uint32 has_requests;	/* cleared by the scheduler */
+	pg_atomic_uint32 nwakes;	/* times its scheduler was woken */
 	bool		must_look;		/* at whether DAGs are run here; likewise */
 } FpDatabaseSlot;
 
@@ -221,7 +222,11 @@ extern void fp_shmem_tell_all(FpDatabaseSlot *slot);
 /* CREATE EXTENSION: tell the launcher at commit */
 extern void fp_shmem_installed_at_commit(void);
 
-/* wake a database's scheduler, or the launcher, now */
+/*
+ * Wake a scheduler, or the launcher, now.  The caller has put where it will be
+ * seen what it is woken for, and does not hold the lock.
+ */
+extern void fp_shmem_wake(FpDatabaseSlot *slot);
 extern void fp_shmem_wake_scheduler(Oid database);
 extern void fp_shmem_wake_launcher(void);
 

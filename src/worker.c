@@ -198,15 +198,15 @@ detach(int code, Datum arg)
 		/* others may have waited for the slot */
 		for (int i = 0; i < FP_MAX_DATABASES; i++)
 		{
-			Latch	   *latch = NULL;
+			FpDatabaseSlot *other = &fp_shared->databases[i];
+			bool		must_wake;
 
 			LWLockAcquire(fp_shared->lock, LW_SHARED);
-			if (fp_shared->databases[i].database == database ||
-				fp_shared->databases[i].wanted_workers > 0)
-				latch = fp_shared->databases[i].scheduler_latch;
+			must_wake = other->database == database ||
+				other->wanted_workers > 0;
 			LWLockRelease(fp_shared->lock);
-			if (latch != NULL)
-				SetLatch(latch);
+			if (must_wake)
+				fp_shmem_wake(other);
 		}
 	}
 }
@@ -234,16 +234,13 @@ static bool
 take_next(bool has_result)
 {
 	bool		result = false;
-	Latch	   *scheduler = NULL;
+	FpDatabaseSlot *told = NULL;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	if (has_result)
 	{
-		FpDatabaseSlot *database_slot = fp_shmem_database(database, false);
-
 		put_done(&done);
-		if (database_slot != NULL)
-			scheduler = database_slot->scheduler_latch;
+		told = fp_shmem_database(database, false);
 	}
 	slot->current.token = 0;
 	slot->cancel_token = 0;
@@ -282,8 +279,8 @@ take_next(bool has_result)
 	 */
 	if (result)
 		QueryCancelPending = false;
-	if (scheduler != NULL)
-		SetLatch(scheduler);
+	if (told != NULL)
+		fp_shmem_wake(told);
 	return result;
 }
 

@@ -272,14 +272,14 @@ wake_other_schedulers(void)
 {
 	for (int i = 0; i < FP_MAX_DATABASES; i++)
 	{
-		Latch	   *latch = NULL;
+		FpDatabaseSlot *slot = &fp_shared->databases[i];
+		bool		is_other;
 
 		LWLockAcquire(fp_shared->lock, LW_SHARED);
-		if (fp_shared->databases[i].database != MyDatabaseId)
-			latch = fp_shared->databases[i].scheduler_latch;
+		is_other = slot->scheduler_pid != 0 && slot->database != MyDatabaseId;
 		LWLockRelease(fp_shared->lock);
-		if (latch != NULL)
-			SetLatch(latch);
+		if (is_other)
+			fp_shmem_wake(slot);
 	}
 }
 

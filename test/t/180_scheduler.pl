@@ -1,0 +1,75 @@
+
+# The scheduler between its cycles: what comes while it waits for something
+# else is seen to before it sleeps.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+use FlowpgTest;
+use FlowpgLoad;
+
+my $node = new_node('scheduler', streaming => 1);
+
+sub scheduler_waits_for
+{
+	my ($what) = @_;
+
+	return wait_for($node, qq{SELECT count(*) = 1 FROM pg_stat_activity
+		WHERE backend_type = 'flowpg scheduler' AND $what}, "the scheduler to wait: $what");
+}
+
+# Until the scheduler has been through a cycle that began after this.
+sub wait_for_cycle
+{
+	my $since = value($node, 'SELECT clock_timestamp()');
+
+	return wait_for($node, "SELECT heartbeat > '$since' FROM flow.scheduler_status",
+		'a cycle');
+}
+
+define($node, q{
+SELECT flow_create_dag('held');
+SELECT flow_add_sql('held', 'a', 'SELECT pg_advisory_xact_lock_shared(2)');
+SELECT flow_create_dag('plain');
+SELECT flow_add_sql('plain', 'a', 'SELECT 1');
+});
+
+# ------------------------------------------------------------------------
+# Asked for while it waits for a lock, which resets its latch.  A worker is
+# there already: the postmaster tells of one that it starts.
+
+is(wait_for_run($node, trigger($node, 'plain')), 'success', 'a run');
+$node->safe_psql('postgres', q{
+CREATE FUNCTION wait_at_start() RETURNS trigger LANGUAGE plpgsql SET lock_timeout = 0 AS $$
+BEGIN
+	PERFORM pg_advisory_xact_lock_shared(1);
+	RETURN NEW;
+END $$;
+CREATE TRIGGER wait_at_start BEFORE UPDATE ON flow.dag_run FOR EACH ROW
+	WHEN (NEW.dag_id = 'held' AND OLD.state = 'queued' AND NEW.state = 'running')
+	EXECUTE FUNCTION wait_at_start();
+});
+my $start = close_gate($node, 1);
+my $task = close_gate($node, 2);
+my $held = trigger($node, 'held');
+scheduler_waits_for(q{wait_event_type = 'Lock'});
+my $plain = trigger($node, 'plain');
+my $opened_at = value($node, 'SELECT clock_timestamp()');
+$start->open;
+wait_for_task($node, $held, 'a', 'running');
+wait_for($node, qq{
+SELECT EXISTS (SELECT FROM flow.dag_run WHERE run_id = $plain AND state = 'success')
+	OR heartbeat > '$opened_at' AND next_wake_at > heartbeat + interval '10 s'
+FROM flow.scheduler_status}, 'the scheduler to sleep, or the run to end');
+isnt(run_state($node, $plain), 'queued',
+	'what is asked for while the scheduler waits for a lock is not slept over');
+$task->open;
+is(wait_for_run($node, $plain), 'success', 'that run ends');
+is(wait_for_run($node, $held), 'success', 'the other one, too');
+
+$node->stop;
+done_testing();
