@@ -499,11 +499,15 @@ make_due_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 	}
 }
 
-/* Runs to be ended, or started, or tasks whose previous run is to be seen. */
+/*
+ * Runs to be ended, or started, or tasks whose previous run is to be seen.
+ * Where flowpg.enabled is off, DAGs wait on the list until it is on.
+ */
 static bool
 has_unsettled(FpModel *model)
 {
-	return !slist_is_empty(&model->ended) || !slist_is_empty(&model->dirty) ||
+	return !slist_is_empty(&model->ended) ||
+		(fp_enabled && !slist_is_empty(&model->dirty)) ||
 		!dlist_is_empty(&model->past_checks);
 }
 
@@ -533,8 +537,7 @@ settle_runs(FpModel *model, Cycle *cycle, TimestampTz now)
 											  slist_pop_head_node(&model->dirty));
 
 			dag->is_dirty = false;
-			if (fp_enabled)
-				fp_run_life_start_queued(model, dag, now);
+			fp_run_life_start_queued(model, dag, now);
 		}
 	}
 }
@@ -579,7 +582,11 @@ next_wake(FpModel *model, long next_tending)
 
 	/* a simulated time stands still: nothing comes due by waiting */
 	if (!fp_clock_is_simulated())
-		result = milliseconds_until(Min(next_due(model), next_timer(model)));
+	{
+		result = milliseconds_until(next_timer(model));
+		if (fp_enabled)
+			result = Min(result, milliseconds_until(next_due(model)));
+	}
 	result = Min(result, milliseconds_until(next_deadline(model)));
 	result = Min(result, milliseconds_until(model->retry_at));
 	result = Min(result, next_tending);

@@ -22,11 +22,12 @@ sub scheduler_waits_for
 		WHERE backend_type = 'flowpg scheduler' AND $what}, "the scheduler to wait: $what");
 }
 
-# Until the scheduler has been through a cycle that began after this.
+# Wakes the scheduler and waits until it has been through a cycle.
 sub wait_for_cycle
 {
 	my $since = value($node, 'SELECT clock_timestamp()');
 
+	$node->reload;
 	return wait_for($node, "SELECT heartbeat > '$since' FROM flow.scheduler_status",
 		'a cycle');
 }
@@ -70,6 +71,49 @@ isnt(run_state($node, $plain), 'queued',
 $task->open;
 is(wait_for_run($node, $plain), 'success', 'that run ends');
 is(wait_for_run($node, $held), 'success', 'the other one, too');
+
+# ------------------------------------------------------------------------
+# flowpg.enabled off and on again
+
+sub set_enabled
+{
+	my ($setting) = @_;
+
+	$node->safe_psql('postgres', "ALTER SYSTEM SET flowpg.enabled = $setting");
+	$node->reload;
+	wait_for($node, "SELECT current_setting('flowpg.enabled') = '$setting'", 'the reload');
+	wait_for_cycle();
+	return;
+}
+
+my $behind = close_gate($node, 3);
+define($node, q{
+SELECT flow_create_dag('behind', '@daily', current_date - 3, max_active_runs => 1);
+SELECT flow_add_sql('behind', 'a', 'SELECT pg_advisory_xact_lock_shared(3)');
+});
+wait_for($node, q{SELECT count(*) = 1 FROM flow.task_run WHERE dag_id = 'behind' AND state = 'running'},
+	'the first of several runs that are due');
+set_enabled('off');
+$behind->open;
+wait_for($node, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'behind'}, 'it to end');
+$plain = trigger($node, 'plain');
+define($node, q{
+SELECT flow_create_dag('due', '@daily', current_date - 1);
+SELECT flow_add_sql('due', 'a', 'SELECT 1');
+});
+wait_for($node, 'SELECT count(*) = 0 FROM flow.request', 'the scheduler to know of both');
+wait_for_cycle();
+is(value($node, 'SELECT next_wake_at > heartbeat FROM flow.scheduler_status'), 't',
+	'off, the scheduler sleeps although a run is due');
+is(value($node, q{SELECT string_agg(dag_id || ' ' || state, ', ' ORDER BY dag_id)
+	FROM flow.dag_run WHERE dag_id IN ('behind', 'due') OR run_id = } . $plain),
+	'behind success, plain queued', 'off, nothing is made or started');
+set_enabled('on');
+is(wait_for_run($node, $plain), 'success', 'on again, it starts what was asked for meanwhile');
+wait_for($node, q{SELECT count(*) = 3 FROM flow.dag_run WHERE dag_id = 'behind' AND state = 'success'},
+	'all runs of the DAG that was behind');
+wait_for($node, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'due'}, 'the one that was due');
+pass('on again, what is due is made up for');
 
 $node->stop;
 done_testing();
