@@ -26,6 +26,7 @@
 static void reprocess(FpModel *model, const FpBackfillRunRow *row,
 					  int64 backfill_id);
 static List *failed_and_downstream(const FpRunRow *run);
+static bool has_failed(const FpTaskRunRow *row);
 
 FpBackfill *
 fp_backfill_life_enter(FpModel *model, const FpBackfillRow *row)
@@ -80,7 +81,7 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 
 	if (run->backfill_id == backfill_id)
 		return;					/* has run for this backfill already */
-	if (run->version != 0)
+	if (run->has_rows)
 	{
 		if (strcmp(row->action, "failed") == 0)
 		{
@@ -100,7 +101,10 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 	fp_run_life_enter(model, run, row->ordinal);
 }
 
-/* The failed tasks of a run and all that follows them, by name. */
+/*
+ * The failed tasks of a run and all that follows them, by name.  Of a run that
+ * never started, only what was marked so: it has no version to follow.
+ */
 static List *
 failed_and_downstream(const FpRunRow *run)
 {
@@ -114,6 +118,16 @@ failed_and_downstream(const FpRunRow *run)
 	ListCell   *lc;
 	ListCell   *lu;
 	int			i;
+
+	if (run->version == 0)
+	{
+		foreach(lc, task_runs)
+		{
+			if (has_failed(lfirst(lc)))
+				result = lappend(result, ((FpTaskRunRow *) lfirst(lc))->task_id);
+		}
+		return result;
+	}
 
 	graph.ntasks = n;
 	foreach(lc, tasks)
@@ -145,9 +159,7 @@ failed_and_downstream(const FpRunRow *run)
 			FpTaskRunRow *row = lfirst(lr);
 
 			if (strcmp(row->task_id, task->task_id) == 0 &&
-				(row->state == FP_TASK_RUN_FAILED ||
-				 row->state == FP_TASK_RUN_UPSTREAM_FAILED ||
-				 row->state == FP_TASK_RUN_CANCELLED))
+				has_failed(row))
 				seed[i] = true;
 		}
 		i++;
@@ -160,6 +172,14 @@ failed_and_downstream(const FpRunRow *run)
 			result = lappend(result, ((FpTaskVersionRow *) lfirst(lc))->task_id);
 	}
 	return result;
+}
+
+static bool
+has_failed(const FpTaskRunRow *row)
+{
+	return row->state == FP_TASK_RUN_FAILED ||
+		row->state == FP_TASK_RUN_UPSTREAM_FAILED ||
+		row->state == FP_TASK_RUN_CANCELLED;
 }
 
 void

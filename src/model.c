@@ -437,7 +437,7 @@ fp_model_add_run(FpModel *model, const FpRunRow *row, int64 ordinal)
 	run->data_interval_start = row->data_interval_start;
 	run->data_interval_end = row->data_interval_end;
 	run->has_conf = row->has_conf;
-	run->has_rows = row->version != 0;
+	run->has_rows = row->has_rows;
 	run->parent_run_id = row->parent_run_id;
 	run->ordinal = ordinal;
 

@@ -59,7 +59,7 @@ fp_run_store_insert(const FpRunRow *row, const char *conf,
 bool
 fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 {
-	/* its version stays: that is how a run is known to have task rows */
+	/* its version stays: a run that has one is taken to have task rows */
 	static FpStatement statement = {
 		"UPDATE flow.dag_run r SET run_type = $3, data_interval_start = $2, "
 		"data_interval_end = $4, state = 'queued', "
@@ -75,6 +75,7 @@ fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 		{TEXTOID, TIMESTAMPTZOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID}
 	};
 	FpStoreArgs args = {0};
+	FpRunRow   *taken;
 	int64		run_id = 0;
 
 	fp_store_args_add_text(&args, row->dag_id);
@@ -86,8 +87,10 @@ fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at)
 	if (run_id == 0)
 		return false;
 	(void) fp_task_run_store_clear(run_id, NIL);
+	taken = fp_run_store_get(run_id);
 	row->run_id = run_id;
-	row->version = fp_run_store_get(run_id)->version;
+	row->version = taken->version;
+	row->has_rows = taken->has_rows;
 	return true;
 }
 
@@ -313,6 +316,7 @@ fp_run_store_read(const FpRow *row)
 	run->parent_run_id = fp_row_int64(row, 11);
 	run->started_at = fp_row_timestamptz(row, 12, DT_NOBEGIN);
 	run->is_cancelling = fp_row_bool(row, 13);
+	run->has_rows = fp_row_bool(row, 14);
 	pfree(run_type);
 	pfree(state);
 	return run;

@@ -36,6 +36,7 @@ typedef struct FpRunRow
 	int64		backfill_id;	/* 0: none */
 	int64		parent_run_id;	/* 0: none */
 	bool		is_cancelling;	/* running, and asked to stop */
+	bool		has_rows;		/* flow.task_run may have rows of it */
 } FpRunRow;
 
 /*
@@ -50,7 +51,7 @@ extern int64 fp_run_store_insert(const FpRunRow *row, const char *conf,
 /*
  * A run that stands for the same interval but was made for an earlier DAG of
  * this name, and has ended, is taken over: it is queued anew, its tasks
- * cleared, and row gets its run_id and version.  False: there is none.
+ * cleared, and row gets its run_id, version and has_rows.  False: there is none.
  */
 extern bool fp_run_store_take_over(FpRunRow *row, TimestampTz queued_at);
 
@@ -103,13 +104,18 @@ extern void fp_run_store_requeue(int64 run_id, int64 backfill_id,
  * For the other *_store.c: the columns of flow.dag_run r that
  * fp_run_store_read takes from the front of a row, and the runs that stand
  * for an interval (the predicate of dag_run_interval_key).
+ *
+ * A run that has never started has a row for each of its tasks that has been
+ * marked, and no other; they are looked for with a subquery that cannot become
+ * a hash of all of task_run, as EXISTS could.
  */
 #define FP_RUN_COLUMNS \
 	"r.run_id, r.dag_id, r.version, r.run_type, r.state, r.logical_date, " \
 	"r.data_interval_start, r.data_interval_end, " \
 	"r.conf OPERATOR(pg_catalog.<>) '{}', r.backfill_id, r.parent_run_id, " \
-	"r.started_at, r.is_cancelling"
-#define FP_NUM_RUN_COLUMNS 13
+	"r.started_at, r.is_cancelling, r.version IS NOT NULL " \
+	"OR (SELECT true FROM flow.task_run t WHERE t.run_id = r.run_id LIMIT 1)"
+#define FP_NUM_RUN_COLUMNS 14
 
 #define FP_STANDS_FOR_INTERVAL \
 	"(r.run_type = 'scheduled' OR r.run_type = 'backfill' " \
