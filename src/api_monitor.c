@@ -80,7 +80,7 @@ flow_clock_now(PG_FUNCTION_ARGS)
 /*
  * flow.next_run_at(dag_id): when the next scheduled run is due.  NULL: the
  * DAG is paused or has no further intervals, or there is none that the user
- * may see.
+ * may see, or the server no longer has its timezone.
  */
 Datum
 flow_next_run_at(PG_FUNCTION_ARGS)
@@ -90,6 +90,7 @@ flow_next_run_at(PG_FUNCTION_ARGS)
 
 	if (dag == NULL || dag->is_paused ||
 		!fp_dag_rights_may_see(GetUserId(), dag->owner) ||
+		!fp_schedule_has_timezone(dag->timezone) ||
 		!fp_run_planner_next(dag, fp_clock_now(), &interval))
 		PG_RETURN_NULL();
 	PG_RETURN_TIMESTAMPTZ(interval.end);

@@ -356,6 +356,9 @@ fp_backfill_life_is_open(const FpBackfill *backfill, const FpDag *dag, Timestamp
 
 	if (backfill == NULL || backfill->window_start < 0)
 		return true;
+	/* nobody knows what time it is there */
+	if (dag->is_broken)
+		return false;
 	if (timestamp2tm(now, &tz, &tm, &fsec, NULL,
 					 fp_schedule_timezone(dag->row->timezone)) != 0)
 		return true;

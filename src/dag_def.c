@@ -317,13 +317,15 @@ read_arguments(FunctionCallInfo fcinfo, FpDagDef *def)
  * Dates are wall-clock time, read in the timezone that the definition now has.
  * Those of an older definition that are kept were so too, in old_timezone
  * (NULL: none is kept): after a change of timezone they are the same dates on
- * another clock.  The moment of definition is an instant and stays one.
+ * another clock.  The moment of definition is an instant and stays one; so do
+ * dates of a timezone that the server no longer has.
  */
 static void
 read_dates(FunctionCallInfo fcinfo, FpDagDef *def, const char *old_timezone)
 {
 	bool		is_moved = old_timezone != NULL &&
-		strcmp(old_timezone, def->timezone) != 0;
+		strcmp(old_timezone, def->timezone) != 0 &&
+		fp_schedule_has_timezone(old_timezone);
 
 	/* an error that names the timezone comes before one that needs it */
 	(void) fp_schedule_timezone(def->timezone);

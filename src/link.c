@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -25,6 +26,7 @@
 #include "link.h"
 #include "run_planner.h"
 
+static bool is_readable(FpModel *model, FpDag *dag);
 static FpSchedule *effective_schedule(FpModel *model, FpDag *dag);
 static bool speaks_by_date(FpModel *model, const char *asis_dag);
 static const ItemPointerData *coverage_place(FpModel *model,
@@ -49,7 +51,7 @@ fp_link_is_satisfied(FpModel *model, FpRun *run)
 	if (!run->waits_for_asis || run->dag->row == NULL)
 		return true;
 	/* what nobody has asked for by name does not start while paused */
-	if (run->dag->row->is_paused)
+	if (run->dag->row->is_paused || run->dag->is_broken)
 		return false;
 	return is_interval_satisfied(model, run->dag, run->data_interval_start,
 								 run->data_interval_end);
@@ -217,12 +219,13 @@ wake_waiting(FpModel *model, FpDag *dag, bool by_end, TimestampTz from,
 
 /*
  * The date as a span of time in the DAG's timezone; one in which nothing ends
- * where the run was triggered for a date on which no interval can.
+ * where the run was triggered for a date on which no interval can, or where
+ * nobody knows the timezone.
  */
 static void
 ends_on(const FpDag *dag, DateADT date, TimestampTz *from, TimestampTz *until)
 {
-	if (!fp_schedule_has_date(date))
+	if (dag->is_broken || !fp_schedule_has_date(date))
 	{
 		*from = *until = DT_NOEND;
 		return;
@@ -232,8 +235,35 @@ ends_on(const FpDag *dag, DateADT date, TimestampTz *from, TimestampTz *until)
 }
 
 /*
+ * Whether effective_schedule() can tell of the DAG: a timezone that the server
+ * no longer has must not stop the DAGs that have nothing to do with it.
+ */
+static bool
+is_readable(FpModel *model, FpDag *dag)
+{
+	ListCell   *lc;
+
+	if (dag == NULL || dag->row == NULL)
+		return true;
+	if (dag->readable_as_of == model->ndefinitions)
+		return dag->is_readable;
+
+	check_stack_depth();
+	dag->is_readable = !dag->is_broken;
+	if (dag->row->schedule == NULL)
+	{
+		foreach(lc, dag->row->asis_dags)
+			dag->is_readable &= is_readable(model,
+											fp_model_dag(model, lfirst(lc),
+														 false));
+	}
+	dag->readable_as_of = model->ndefinitions;
+	return dag->is_readable;
+}
+
+/*
  * The schedule that gives the DAG's runs their intervals, NULL where it
- * speaks by date; kept until any definition changes.
+ * speaks by date; kept until any definition changes.  The DAG is readable.
  */
 static FpSchedule *
 effective_schedule(FpModel *model, FpDag *dag)
@@ -262,6 +292,10 @@ speaks_by_date(FpModel *model, const char *asis_dag)
 
 	if (dag == NULL || dag->row == NULL)
 		return true;
+
+	/* a date could be said of part of what it runs for; coverage cannot */
+	if (!is_readable(model, dag))
+		return false;
 	schedule = effective_schedule(model, dag);
 	return schedule == NULL || schedule->kind == FP_SCHEDULE_NONE ||
 		schedule->kind == FP_SCHEDULE_ONCE;
@@ -309,7 +343,8 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until,
 	FpInterval	interval;
 
 	if (tobe->row == NULL || tobe->row->schedule != NULL ||
-		tobe->row->is_paused || !tobe->row->has_tasks)
+		tobe->row->is_paused || !tobe->row->has_tasks ||
+		!is_readable(model, tobe))
 		return;
 	schedule = effective_schedule(model, tobe);
 	if (schedule == NULL)
@@ -346,7 +381,7 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date, List **made)
 
 	if (tobe->row == NULL || tobe->row->schedule != NULL ||
 		tobe->row->is_paused || !tobe->row->has_tasks ||
-		!fp_schedule_has_date(date))
+		!is_readable(model, tobe) || !fp_schedule_has_date(date))
 		return;
 	day_start = fp_run_planner_day_start(date, tobe->row->timezone);
 	day_end = fp_run_planner_day_start(date + 1, tobe->row->timezone);

@@ -198,6 +198,7 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 	dag->is_in_due = false;
 	dag->has_next = false;
 	dag->schedule = NULL;
+	dag->is_broken = false;
 	dag->row = NULL;
 	MemoryContextReset(dag->context);
 	if (row == NULL)
@@ -246,15 +247,25 @@ read_schedule(FpModel *model, FpDag *dag)
 {
 	PG_TRY();
 	{
+		/* of a DAG without a schedule, too: others may set it off */
+		(void) fp_schedule_timezone(dag->row->timezone);
 		dag->schedule = fp_run_planner_schedule(dag->row);
 		fp_run_planner_bounds(dag->row, &dag->bounds);
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+
 		MemoryContextSwitchTo(dag->context);
-		EmitErrorReport();
+		error = CopyErrorData();
 		FlushErrorState();
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("dag \"%s\" is not run: its schedule cannot be read",
+						dag->dag_id),
+				 errdetail_internal("%s", error->message)));
 		dag->schedule = NULL;
+		dag->is_broken = true;
 		snprintf(model->problem, sizeof(model->problem),
 				 "dag \"%.100s\": its schedule cannot be read; see the server log",
 				 dag->dag_id);

@@ -169,6 +169,8 @@ struct FpDag
 	FpDagRow   *row;			/* NULL: dropped; unfinished runs go on to be
 								 * cancelled */
 	FpSchedule *schedule;		/* NULL: broken or none */
+	bool		is_broken;		/* its timezone or schedule cannot be read: what
+								 * nobody asks for by name does not run */
 	FpRunBounds bounds;
 	bool		is_behind;		/* a run is due and max_active_runs has no
 								 * room */
@@ -187,6 +189,9 @@ struct FpDag
 	dlist_head	waiting_for_past;	/* of FpTask.past_node */
 	FpSchedule *effective;		/* cached, may be NULL; see link.c */
 	uint64		effective_as_of;	/* valid if that is the definitions' count */
+	bool		is_readable;	/* cached: neither it nor a DAG that gives it its
+								 * intervals is broken; see link.c */
+	uint64		readable_as_of; /* likewise */
 	ItemPointerData coverage_place; /* hints, see coverage_store.h */
 	ItemPointerData log_place;
 	ItemPointerData progress_place;

@@ -46,6 +46,7 @@
 #define SCHEDULE_HINT \
 	"Give a cron expression such as \"30 2 * * *\", a preset such as @daily, @once or @continuous, an interval such as \"10 minutes\", or NULL."
 
+static pg_tz *find_timezone(const char *timezone);
 static bool skips_days(pg_tz *zone);
 static bool looks_like_interval(const char *text);
 static bool parse_interval(const char *text, Interval *interval);
@@ -127,6 +128,27 @@ fp_schedule_parse(const char *schedule, const char *timezone,
 pg_tz *
 fp_schedule_timezone(const char *timezone)
 {
+	pg_tz	   *zone = find_timezone(timezone);
+
+	if (zone == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid timezone \"%s\"", timezone),
+				 errdetail("There is no such time zone."),
+				 errhint("Give a name from pg_timezone_names, such as \"UTC\" or \"Europe/Zurich\".")));
+	return zone;
+}
+
+/* Whether the server has it, which it may once have had. */
+bool
+fp_schedule_has_timezone(const char *timezone)
+{
+	return find_timezone(timezone) != NULL;
+}
+
+static pg_tz *
+find_timezone(const char *timezone)
+{
 	pg_tz	   *zone = pg_tzset(timezone);
 
 	if (zone != NULL && pg_tz_acceptable(zone) && !skips_days(zone))
@@ -143,12 +165,7 @@ fp_schedule_timezone(const char *timezone)
 		if (!is_posix || strchr(name, '/') == NULL)
 			return zone;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("invalid timezone \"%s\"", timezone),
-			 errdetail("There is no such time zone."),
-			 errhint("Give a name from pg_timezone_names, such as \"UTC\" or \"Europe/Zurich\".")));
-	return NULL;				/* keep compiler quiet */
+	return NULL;
 }
 
 /* Can an interval end on this date?  False also for the infinite ones. */

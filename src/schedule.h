@@ -63,6 +63,7 @@ typedef struct FpRunBounds
 extern FpSchedule *fp_schedule_parse(const char *schedule,
 									 const char *timezone,
 									 TimestampTz anchor);
+extern bool fp_schedule_has_timezone(const char *timezone);
 extern pg_tz *fp_schedule_timezone(const char *timezone);
 extern bool fp_schedule_has_date(DateADT date);
 extern bool fp_schedule_at_or_after(const FpSchedule *schedule,

@@ -30,6 +30,48 @@ foreach my $date ('4713-11-24 00:00:00 BC', '294276-12-31 23:59:59')
 is($node->safe_psql('postgres', q{SELECT count(*) FROM flow.dag_run WHERE dag_id <> 'first'}),
 	'0', 'and sets nothing off');
 
+# DAGs whose timezone the server no longer has.
+define($node, q{
+SELECT flow_create_dag('sound', '@daily', '2024-06-01');
+SELECT flow_create_dag('gone_interval', end_date => '2030-01-01', timezone => 'Asia/Tokyo');
+SELECT flow_create_dag('gone_date', timezone => 'Asia/Tokyo');
+SELECT flow_create_dag('gone_waiting', '@daily', '2024-06-01', timezone => 'Asia/Tokyo');
+SELECT flow_create_dag('gone_backfill', '@daily', '2024-05-01', timezone => 'Asia/Tokyo', is_paused => true);
+SELECT flow_create_dag('follows');
+SELECT flow_add_sql(dag_id, 'a', 'SELECT 1') FROM flow.dag WHERE dag_id ~ '^(sound|gone|follows)';
+SELECT flow_add_dependency('sound', 'gone_interval'), flow_add_dependency('first', 'gone_date'),
+	flow_add_dependency('outside', 'gone_waiting'), flow_add_dependency('gone_waiting', 'follows'), flow_add_dependency('first', 'follows');
+});
+advance($node, '2024-06-02 12:00:00+00');
+my $backfill = backfill($node, 'gone_backfill', '2024-05-01', '2024-05-01', run_window => q{'01:00-02:00'});
+wait_for($node, q{SELECT count(*) = 0 FROM flow.request}, 'the backfill to be taken up');
+my $runs = q{SELECT string_agg(dag_id || ' ' || n || ' ' || state, ', ' ORDER BY dag_id, state) FROM (
+	SELECT dag_id, state, count(*) AS n FROM flow.dag_run WHERE dag_id ~ '^(sound|gone|follows)' GROUP BY 1, 2) r};
+is($node->safe_psql('postgres', $runs), 'gone_backfill 1 queued, gone_interval 1 success, gone_waiting 1 queued, sound 1 success',
+	'runs of DAGs in a timezone');
+
+$node->safe_psql('postgres', q{UPDATE flow.dag SET timezone = 'Gone/Place' WHERE dag_id ~ '^gone'});
+my $offset = -s $node->logfile;
+my $pid = scheduler_pid($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+wait_for_scheduler($node, not_pid => $pid);
+is(wait_for_run($node, trigger($node, 'first', logical_date => '2024-06-02 00:00:00')), 'success', 'the timezone is gone: other DAGs run');
+$node->safe_psql('postgres', q{INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('outside', '2024-06-02')});
+advance($node, '2024-06-04 12:00:00+00');
+is($node->safe_psql('postgres', $runs), 'gone_backfill 1 queued, gone_interval 1 success, gone_waiting 1 queued, sound 3 success',
+	'by schedule, too, and only those');
+my $log = slurp_file($node->logfile, $offset);
+like($log, qr/dag "gone_$_" is not run: .*\n.*invalid timezone "Gone\/Place"/, "the log says that gone_$_ does not") foreach qw(interval date waiting backfill);
+unlike($log, qr/ERROR: /, 'it is no error of the scheduler');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM flow.dag_status WHERE dag_id ~ '^gone'}), '4', 'flow.dag_status shows them');
+
+$node->safe_psql('postgres', q{SELECT flow_alter_dag(dag_id, timezone => 'Asia/Tokyo') FROM flow.dag WHERE dag_id ~ '^gone'});
+wait_for($node, q{SELECT count(*) = 0 FROM flow.request}, 'the timezone to be known');
+advance($node, $_) foreach '2024-06-05 01:30:00+09', '2024-06-05 12:00:00+00';
+is($node->safe_psql('postgres', $runs),
+	'gone_backfill 1 success, gone_interval 2 success, gone_waiting 3 queued, gone_waiting 1 success, sound 4 success',
+	'in a timezone that there is they run');
+
 # A long catchup of which each run waits for the one before, which has failed.
 define($node, q{
 SELECT flow_create_dag('stuck', '@hourly', '1900-01-01', depends_on_past => true, catchup => true);
