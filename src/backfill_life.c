@@ -23,10 +23,23 @@
 #include "task_run_store.h"
 #include "version_store.h"
 
+/* What a DAG was to succeed for, and does not. */
+typedef struct MissingSpan
+{
+	FpDag	   *dag;
+	TimestampTz start;
+	TimestampTz end;
+} MissingSpan;
+
 static void reprocess(FpModel *model, const FpBackfillRunRow *row,
 					  int64 backfill_id);
 static List *failed_and_downstream(const FpRunRow *run);
 static bool has_failed(const FpTaskRunRow *row);
+static List *cancel_waiting(FpModel *model, FpBackfill *backfill, FpDag *tobe,
+							const MissingSpan *span, const char *message,
+							List *missing);
+static MissingSpan *missing_span(FpDag *dag, TimestampTz start,
+								 TimestampTz end);
 
 FpBackfill *
 fp_backfill_life_enter(FpModel *model, const FpBackfillRow *row)
@@ -265,42 +278,71 @@ fp_backfill_life_settle(FpModel *model, FpBackfill *backfill)
 
 /*
  * What a backfill's cascade was to run after a run that has not succeeded
- * would wait for ever.
+ * would wait for ever.  What waits for that in turn is found by a list that
+ * grows while it is walked through: a chain of DAGs may be longer than the
+ * stack.
  */
 void
-fp_backfill_life_cancel_dependents(FpModel *model, FpBackfill *backfill, FpDag *dag,
-				  TimestampTz start, TimestampTz end, const char *message)
+fp_backfill_life_cancel_dependents(FpModel *model, FpBackfill *backfill,
+								   FpDag *dag, TimestampTz start,
+								   TimestampTz end, const char *message)
 {
-	ListCell   *lc;
+	List	   *missing = list_make1(missing_span(dag, start, end));
+
+	for (int i = 0; i < list_length(missing); i++)
+	{
+		const MissingSpan *span = list_nth(missing, i);
+		ListCell   *lc;
+
+		foreach(lc, fp_model_tobe(model, span->dag->dag_id))
+			missing = cancel_waiting(model, backfill, lfirst(lc), span,
+									 message, missing);
+	}
+	list_free_deep(missing);
+}
+
+/*
+ * Those runs of one DAG that the backfill was to run after what is missing;
+ * adds what is missing then.
+ */
+static List *
+cancel_waiting(FpModel *model, FpBackfill *backfill, FpDag *tobe,
+			   const MissingSpan *span, const char *message, List *missing)
+{
 	dlist_iter	queues;
 	dlist_mutable_iter runs;
 
-	foreach(lc, fp_model_tobe(model, dag->dag_id))
+	dlist_foreach(queues, &tobe->queues)
 	{
-		FpDag	   *tobe = lfirst(lc);
+		FpQueue    *queue = dlist_container(FpQueue, dag_node, queues.cur);
 
-		dlist_foreach(queues, &backfill->queues)
+		if (queue->backfill != backfill)
+			continue;
+		dlist_foreach_modify(runs, &queue->waiting)
 		{
-			FpQueue    *queue = dlist_container(FpQueue, backfill_node,
-												queues.cur);
+			FpRun	   *run = dlist_container(FpRun, waiting_node, runs.cur);
 
-			if (queue->dag != tobe)
+			if (run->data_interval_start >= span->end ||
+				run->data_interval_end <= span->start)
 				continue;
-			dlist_foreach_modify(runs, &queue->waiting)
-			{
-				FpRun	   *run = dlist_container(FpRun, waiting_node,
-												  runs.cur);
-				TimestampTz run_start = run->data_interval_start;
-				TimestampTz run_end = run->data_interval_end;
-
-				if (run_start >= end || run_end <= start)
-					continue;
-				fp_run_life_drop_queued(model, run, message);
-				fp_backfill_life_cancel_dependents(model, backfill, tobe, run_start, run_end,
-								  message);
-			}
+			missing = lappend(missing,
+							  missing_span(tobe, run->data_interval_start,
+										   run->data_interval_end));
+			fp_run_life_drop_queued(model, run, message);
 		}
 	}
+	return missing;
+}
+
+static MissingSpan *
+missing_span(FpDag *dag, TimestampTz start, TimestampTz end)
+{
+	MissingSpan *span = palloc(sizeof(MissingSpan));
+
+	span->dag = dag;
+	span->start = start;
+	span->end = end;
+	return span;
 }
 
 /* 'HH:MM-HH:MM', checked when it was given; NULL: any time */

@@ -16,7 +16,6 @@
  */
 #include "postgres.h"
 
-#include "miscadmin.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -26,8 +25,19 @@
 #include "link.h"
 #include "run_planner.h"
 
+/* A DAG without a schedule, some of whose asis DAGs have been looked at. */
+typedef struct OpenDag
+{
+	FpDag	   *dag;
+	int			next;			/* of its asis DAGs, to be looked at */
+	FpSchedule *longest;		/* of those before; NULL: they speak by date */
+} OpenDag;
+
 static bool is_readable(FpModel *model, FpDag *dag);
 static FpSchedule *effective_schedule(FpModel *model, FpDag *dag);
+static List *look_at_dag(FpModel *model, FpDag *dag, List *open);
+static void set_effective(FpModel *model, FpDag *dag,
+						  const FpSchedule *schedule);
 static bool speaks_by_date(FpModel *model, const char *asis_dag);
 static const ItemPointerData *coverage_place(FpModel *model,
 											 const char *dag_id);
@@ -235,53 +245,101 @@ ends_on(const FpDag *dag, DateADT date, TimestampTz *from, TimestampTz *until)
 }
 
 /*
- * Whether effective_schedule() can tell of the DAG: a timezone that the server
- * no longer has must not stop the DAGs that have nothing to do with it.
+ * Whether neither the DAG nor one that gives it its intervals is broken: a
+ * timezone that the server no longer has must not stop the DAGs that have
+ * nothing to do with it.
  */
 static bool
 is_readable(FpModel *model, FpDag *dag)
 {
-	ListCell   *lc;
-
-	if (dag == NULL || dag->row == NULL)
-		return true;
-	if (dag->readable_as_of == model->ndefinitions)
-		return dag->is_readable;
-
-	check_stack_depth();
-	dag->is_readable = !dag->is_broken;
-	if (dag->row->schedule == NULL)
-	{
-		foreach(lc, dag->row->asis_dags)
-			dag->is_readable &= is_readable(model,
-											fp_model_dag(model, lfirst(lc),
-														 false));
-	}
-	dag->readable_as_of = model->ndefinitions;
+	(void) effective_schedule(model, dag);
 	return dag->is_readable;
 }
 
 /*
  * The schedule that gives the DAG's runs their intervals, NULL where it
- * speaks by date; kept until any definition changes.  The DAG is readable.
+ * speaks by date; kept until any definition changes.  It is what
+ * fp_run_planner_effective_schedule says, by the definitions in memory: what
+ * is found for the DAGs on the way up is kept, too, so that all DAGs of a chain
+ * cost no more than one.  A schedule that cannot be read gives no intervals,
+ * and the DAG is not readable.
  */
 static FpSchedule *
 effective_schedule(FpModel *model, FpDag *dag)
 {
-	if (dag->effective_as_of != model->ndefinitions)
-	{
-		MemoryContext previous = MemoryContextSwitchTo(model->context);
+	TimestampTz now;
+	List	   *open;			/* OpenDag *: the way to where we are */
 
-		if (dag->effective != NULL)
-			pfree(dag->effective);
-		/* what follows may wait for a lock in vain, and be done again */
-		dag->effective = NULL;
-		dag->effective = fp_run_planner_effective_schedule(dag->dag_id,
-														   fp_clock_now());
-		dag->effective_as_of = model->ndefinitions;
-		MemoryContextSwitchTo(previous);
+	if (dag->effective_as_of == model->ndefinitions)
+		return dag->effective;
+	now = fp_clock_now();
+	open = look_at_dag(model, dag, NIL);
+	while (open != NIL)
+	{
+		OpenDag    *last = llast(open);
+		List	   *asis_dags = last->dag->row->asis_dags;
+		FpDag	   *asis;
+
+		if (last->next == list_length(asis_dags))
+		{
+			set_effective(model, last->dag, last->longest);
+			open = list_delete_last(open);
+			pfree(last);
+			continue;
+		}
+		asis = fp_model_dag(model, list_nth(asis_dags, last->next), false);
+		if (asis != NULL && asis->effective_as_of != model->ndefinitions)
+		{
+			open = look_at_dag(model, asis, open);
+			continue;			/* comes back when that one is done */
+		}
+		if (asis != NULL)
+		{
+			last->longest = fp_run_planner_longer(last->longest,
+												  asis->effective, now);
+			last->dag->is_readable &= asis->is_readable;
+		}
+		last->next++;
 	}
 	return dag->effective;
+}
+
+/*
+ * Sets a DAG's effective schedule; where its asis DAGs have to be looked at for
+ * it, that is NULL for now and the DAG is added to open.
+ */
+static List *
+look_at_dag(FpModel *model, FpDag *dag, List *open)
+{
+	bool		is_open = dag->row != NULL && dag->row->schedule == NULL &&
+		dag->row->asis_dags != NIL;
+
+	set_effective(model, dag, dag->row != NULL && !is_open ? dag->schedule
+				  : NULL);
+	dag->is_readable = !dag->is_broken;
+	dag->effective_as_of = model->ndefinitions;
+	if (is_open)
+	{
+		OpenDag    *entry = palloc0(sizeof(OpenDag));
+
+		entry->dag = dag;
+		open = lappend(open, entry);
+	}
+	return open;
+}
+
+static void
+set_effective(FpModel *model, FpDag *dag, const FpSchedule *schedule)
+{
+	if (dag->effective != NULL)
+		pfree(dag->effective);
+	dag->effective = NULL;
+	if (schedule != NULL)
+	{
+		dag->effective = MemoryContextAlloc(model->context,
+											sizeof(FpSchedule));
+		*dag->effective = *schedule;
+	}
 }
 
 static bool

@@ -189,9 +189,8 @@ struct FpDag
 	dlist_head	waiting_for_past;	/* of FpTask.past_node */
 	FpSchedule *effective;		/* cached, may be NULL; see link.c */
 	uint64		effective_as_of;	/* valid if that is the definitions' count */
-	bool		is_readable;	/* cached: neither it nor a DAG that gives it its
-								 * intervals is broken; see link.c */
-	uint64		readable_as_of; /* likewise */
+	bool		is_readable;	/* likewise: neither it nor a DAG that gives it
+								 * its intervals is broken */
 	ItemPointerData coverage_place; /* hints, see coverage_store.h */
 	ItemPointerData log_place;
 	ItemPointerData progress_place;

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/hsearch.h"
 
 #include "coverage_store.h"
 #include "graph.h"
@@ -31,12 +32,20 @@
 /* A backfill of more runs than this is a mistake. */
 #define MAX_PLANNED_RUNS 5000000
 
-/* An effective schedule that has been found already. */
+/* An effective schedule that has been found, or is being looked for. */
 typedef struct FoundSchedule
 {
-	const char *dag_id;
+	char		dag_id[FP_ID_SIZE]; /* hash key */
 	FpSchedule *schedule;		/* NULL: speaks by date */
 } FoundSchedule;
+
+/* A DAG without a schedule, some of whose asis DAGs have been looked at. */
+typedef struct OpenDag
+{
+	FoundSchedule *found;
+	List	   *asis_dags;		/* char * */
+	int			next;			/* of asis_dags, to be looked at */
+} OpenDag;
 
 /* Walks through the runs that are there, beside intervals sorted by time. */
 typedef struct ExistingRuns
@@ -53,21 +62,33 @@ typedef struct CascadeDag
 	const char *dag_id;
 	List	   *asis;			/* CascadeDag *: those that it waits for and
 								 * that the cascade reaches too */
+	int			number;			/* its place in Cascade.dags */
 	bool		speaks_by_date;
 	List	   *intervals;		/* FpInterval *: what is run, in order */
 	List	   *ranges;			/* the same, adjacent ones merged */
 } CascadeDag;
 
+/* Where in a cascade a DAG is. */
+typedef struct ReachedDag
+{
+	char		dag_id[FP_ID_SIZE]; /* hash key */
+	CascadeDag *dag;
+} ReachedDag;
+
 typedef struct Cascade
 {
 	TimestampTz now;
 	List	   *dags;			/* CascadeDag * */
-	List	   *found;			/* FoundSchedule * */
+	HTAB	   *reached;		/* ReachedDag: the same by dag_id */
+	HTAB	   *found;			/* FoundSchedule */
 	List	   *result;			/* FpPlannedRun * */
 } Cascade;
 
+static HTAB *new_table(const char *name, Size entrysize);
 static FpSchedule *find_effective_schedule(const char *dag_id, TimestampTz at,
-										   List **found);
+										   HTAB *found);
+static FoundSchedule *look_at_dag(const char *dag_id, HTAB *found,
+								  List **open);
 static int64 length_around(const FpSchedule *schedule, TimestampTz at);
 static FpSchedule *backfill_schedule(const FpDagRow *dag, TimestampTz at);
 static List *schedule_intervals(const FpSchedule *schedule,
@@ -88,6 +109,7 @@ static void begin_existing(ExistingRuns *existing, const char *dag_id,
 static const FpRunRow *find_existing(ExistingRuns *existing,
 									 const FpInterval *interval);
 static FpPlanAction decide(const FpRunRow *existing, FpReprocess reprocess);
+static void begin_cascade(Cascade *cascade, TimestampTz now);
 static void reach_dags(Cascade *cascade);
 static CascadeDag *find_dag(Cascade *cascade, const char *dag_id);
 static List *order_dags(Cascade *cascade);
@@ -124,9 +146,22 @@ fp_run_planner_schedule(const FpDagRow *dag)
 FpSchedule *
 fp_run_planner_effective_schedule(const char *dag_id, TimestampTz at)
 {
-	List	   *found = NIL;
+	HTAB	   *found = new_table("flowpg schedules", sizeof(FoundSchedule));
+	FpSchedule *result = find_effective_schedule(dag_id, at, found);
 
-	return find_effective_schedule(dag_id, at, &found);
+	hash_destroy(found);
+	return result;
+}
+
+FpSchedule *
+fp_run_planner_longer(FpSchedule *schedule, FpSchedule *other, TimestampTz at)
+{
+	if (fp_run_planner_speaks_by_date(other))
+		return schedule;
+	if (schedule == NULL ||
+		length_around(other, at) > length_around(schedule, at))
+		return other;
+	return schedule;
 }
 
 /*
@@ -292,12 +327,12 @@ List *
 fp_run_planner_cascade(const FpDagRow *dag, List *planned_runs,
 					   TimestampTz now)
 {
-	Cascade		cascade = {0};
+	Cascade		cascade;
 	CascadeDag *root;
 	List	   *order;
 	ListCell   *cell;
 
-	cascade.now = now;
+	begin_cascade(&cascade, now);
 	root = find_dag(&cascade, dag->dag_id);
 	foreach(cell, planned_runs)
 	{
@@ -330,13 +365,13 @@ List *
 fp_run_planner_dependent_runs(const FpDagRow *dag, List *runs,
 							  TimestampTz now)
 {
-	Cascade		cascade = {0};
+	Cascade		cascade;
 	CascadeDag *root;
 	List	   *order;
 	List	   *result = NIL;
 	ListCell   *cell;
 
-	cascade.now = now;
+	begin_cascade(&cascade, now);
 	root = find_dag(&cascade, dag->dag_id);
 	foreach(cell, runs)
 	{
@@ -386,54 +421,79 @@ fp_run_planner_interval_to_trigger(const FpDagRow *dag, bool has_logical_date,
 	return result;
 }
 
+/* By dag_id, which is the first member of an entry. */
+static HTAB *
+new_table(const char *name, Size entrysize)
+{
+	HASHCTL		control = {0};
+
+	control.keysize = FP_ID_SIZE;
+	control.entrysize = entrysize;
+	control.hcxt = CurrentMemoryContext;
+	return hash_create(name, 64, &control,
+					   HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
+}
+
 /*
- * Cycles are refused when a link is written, so this ends; found keeps a DAG
- * that is reached by many ways from being looked at each time.
+ * Up from the DAG, each one once, and without recursion: a chain of DAGs may
+ * be longer than the stack.
  */
 static FpSchedule *
-find_effective_schedule(const char *dag_id, TimestampTz at, List **found)
+find_effective_schedule(const char *dag_id, TimestampTz at, HTAB *found)
 {
-	FpDagRow   *dag;
-	FpSchedule *result = NULL;
-	FoundSchedule *entry;
-	ListCell   *cell;
+	List	   *open = NIL;		/* OpenDag *: the way to where we are */
+	FoundSchedule *result = look_at_dag(dag_id, found, &open);
 
-	check_stack_depth();
-	foreach(cell, *found)
+	while (open != NIL)
 	{
-		entry = lfirst(cell);
-		if (strcmp(entry->dag_id, dag_id) == 0)
-			return entry->schedule;
-	}
+		OpenDag    *dag = llast(open);
+		FoundSchedule *asis;
 
-	dag = fp_dag_store_get(dag_id);
-	if (dag != NULL && dag->schedule != NULL)
-		result = fp_run_planner_schedule(dag);
-	else if (dag != NULL)
-	{
-		int64		longest = 0;
-
-		foreach(cell, dag->asis_dags)
+		CHECK_FOR_INTERRUPTS();
+		if (dag->next == list_length(dag->asis_dags))
 		{
-			FpSchedule *schedule = find_effective_schedule(lfirst(cell), at,
-														   found);
-			int64		length;
-
-			if (fp_run_planner_speaks_by_date(schedule))
-				continue;
-			length = length_around(schedule, at);
-			if (result == NULL || length > longest)
-			{
-				result = schedule;
-				longest = length;
-			}
+			open = list_delete_last(open);
+			continue;
 		}
+		asis = look_at_dag(list_nth(dag->asis_dags, dag->next), found, &open);
+		if (llast(open) != dag)
+			continue;			/* comes back when that one is done */
+		dag->found->schedule = fp_run_planner_longer(dag->found->schedule,
+													 asis->schedule, at);
+		dag->next++;
 	}
+	return result->schedule;
+}
 
-	entry = palloc(sizeof(FoundSchedule));
-	entry->dag_id = pstrdup(dag_id);
-	entry->schedule = result;
-	*found = lappend(*found, entry);
+/*
+ * What is known of a DAG's effective schedule; where its asis DAGs have to be
+ * looked at for it, the DAG is added to open.
+ */
+static FoundSchedule *
+look_at_dag(const char *dag_id, HTAB *found, List **open)
+{
+	FoundSchedule *result;
+	FpDagRow   *dag;
+	bool		is_known;
+
+	result = hash_search(found, dag_id, HASH_ENTER, &is_known);
+	if (is_known)
+		return result;
+	result->schedule = NULL;
+	dag = fp_dag_store_get(dag_id);
+	if (dag == NULL)
+		return result;
+	if (dag->schedule != NULL)
+		result->schedule = fp_run_planner_schedule(dag);
+	else if (dag->asis_dags != NIL)
+	{
+		OpenDag    *entry = palloc(sizeof(OpenDag));
+
+		entry->found = result;
+		entry->asis_dags = dag->asis_dags;
+		entry->next = 0;
+		*open = lappend(*open, entry);
+	}
 	return result;
 }
 
@@ -748,6 +808,15 @@ decide(const FpRunRow *existing, FpReprocess reprocess)
 	return FP_PLAN_SKIP_EXISTS; /* keep compiler quiet */
 }
 
+static void
+begin_cascade(Cascade *cascade, TimestampTz now)
+{
+	memset(cascade, 0, sizeof(Cascade));
+	cascade->now = now;
+	cascade->reached = new_table("flowpg cascade", sizeof(ReachedDag));
+	cascade->found = new_table("flowpg schedules", sizeof(FoundSchedule));
+}
+
 /*
  * Find all DAGs that depend on the first one, directly or not.
  */
@@ -761,6 +830,7 @@ reach_dags(Cascade *cascade)
 		List	   *tobe_dags = fp_dag_store_tobe_dags(dag->dag_id);
 		ListCell   *cell;
 
+		CHECK_FOR_INTERRUPTS();
 		foreach(cell, tobe_dags)
 		{
 			CascadeDag *tobe = find_dag(cascade, lfirst(cell));
@@ -776,17 +846,16 @@ reach_dags(Cascade *cascade)
 static CascadeDag *
 find_dag(Cascade *cascade, const char *dag_id)
 {
+	ReachedDag *reached;
 	CascadeDag *dag;
-	ListCell   *cell;
+	bool		is_known;
 
-	foreach(cell, cascade->dags)
-	{
-		dag = lfirst(cell);
-		if (strcmp(dag->dag_id, dag_id) == 0)
-			return dag;
-	}
+	reached = hash_search(cascade->reached, dag_id, HASH_ENTER, &is_known);
+	if (is_known)
+		return reached->dag;
 
-	dag = palloc0(sizeof(CascadeDag));
+	dag = reached->dag = palloc0(sizeof(CascadeDag));
+	dag->number = list_length(cascade->dags);
 	dag->dag_id = pstrdup(dag_id);
 	dag->row = fp_dag_store_get(dag_id);
 	dag->speaks_by_date = speaks_by_date(cascade, dag_id);
@@ -820,12 +889,10 @@ order_dags(Cascade *cascade)
 
 		foreach(asis_cell, dag->asis)
 		{
-			int			from = 0;
+			CascadeDag *asis = lfirst(asis_cell);
 
-			while (list_nth(cascade->dags, from) != lfirst(asis_cell))
-				from++;
-			graph.edge_from[graph.nedges] = from;
-			graph.edge_to[graph.nedges++] = foreach_current_index(cell);
+			graph.edge_from[graph.nedges] = asis->number;
+			graph.edge_to[graph.nedges++] = dag->number;
 		}
 	}
 
@@ -894,7 +961,7 @@ touched_intervals(Cascade *cascade, CascadeDag *dag)
 	ListCell   *cell;
 
 	schedule = find_effective_schedule(dag->dag_id, cascade->now,
-									   &cascade->found);
+									   cascade->found);
 	if (schedule == NULL)
 		schedule = fp_schedule_parse("@daily", dag->row->timezone,
 									 dag->row->start_date);
@@ -1125,7 +1192,7 @@ speaks_by_date(Cascade *cascade, const char *dag_id)
 {
 	return fp_run_planner_speaks_by_date(find_effective_schedule(dag_id,
 																 cascade->now,
-																 &cascade->found));
+																 cascade->found));
 }
 
 /*

@@ -36,6 +36,14 @@ extern FpSchedule *fp_run_planner_effective_schedule(const char *dag_id,
 													 TimestampTz at);
 
 /*
+ * Of the effective schedules of two asis DAGs, the first one NULL where there
+ * is none yet: that with the longer interval around `at`, the first where they
+ * are as long; NULL where none gives intervals.
+ */
+extern FpSchedule *fp_run_planner_longer(FpSchedule *schedule,
+										 FpSchedule *other, TimestampTz at);
+
+/*
  * Whether a DAG with this effective schedule speaks by date: its success
  * counts for a date and not for an interval.
  */
