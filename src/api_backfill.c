@@ -503,8 +503,7 @@ require_backfill(int64 backfill_id)
 	FpDagRow   *dag = row != NULL ? fp_dag_store_get(row->dag_id) : NULL;
 
 	if (row == NULL ||
-		(dag != NULL ? !fp_dag_rights_may_see(GetUserId(), dag->owner) :
-		 !superuser()))
+		(dag != NULL ? !fp_dag_rights_may_use(dag) : !superuser()))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("backfill " INT64_FORMAT " does not exist",

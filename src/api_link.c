@@ -202,14 +202,11 @@ flow_dag_log_trigger(PG_FUNCTION_ARGS)
 static void
 check_link(const Link *link, const Link *old)
 {
-	FpDagRow   *asis;
-
 	fp_args_check_id(link->asis_dag, "asis_dag");
 	fp_args_check_id(link->tobe_dag, "tobe_dag");
 
 	(void) fp_dag_rights_require(link->tobe_dag);
-	asis = fp_dag_store_get(link->asis_dag);
-	if (asis != NULL && !fp_dag_rights_may_see(GetUserId(), asis->owner))
+	if (fp_dag_rights_is_anothers(link->asis_dag))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for dag \"%s\"", link->asis_dag),
@@ -282,9 +279,7 @@ request_dag(const char *dag_id)
 static void
 check_may_log(const char *dag_id)
 {
-	FpDagRow   *dag = fp_dag_store_get(dag_id);
-
-	if (dag != NULL && !fp_dag_rights_may_see(GetUserId(), dag->owner))
+	if (fp_dag_rights_is_anothers(dag_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for dag \"%s\"", dag_id),

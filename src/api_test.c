@@ -303,7 +303,7 @@ run_trigger(Test *test)
 	JsonbParseState *result = NULL;
 	Jsonb	   *jsonb;
 
-	if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner))
+	if (dag == NULL || !fp_dag_rights_may_use(dag))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("dag \"%s\" does not exist", dag_id)));

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
@@ -31,7 +32,7 @@ fp_dag_rights_require(const char *dag_id)
 {
 	FpDagRow   *dag = fp_dag_store_get(dag_id);
 
-	if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner))
+	if (dag == NULL || !fp_dag_rights_may_use(dag))
 		no_such_dag(dag_id);
 	return dag;
 }
@@ -53,17 +54,43 @@ fp_dag_rights_lock(const char *dag_id)
 }
 
 /*
- * A transaction with an older snapshot sees a DAG that is gone by now.
+ * As for the lock, rights are looked at twice.  That one fails in a transaction
+ * whose snapshot is older than the latest change of the row, but this one only
+ * where the row is gone.
  */
 FpDagRow *
 fp_dag_rights_hold(const char *dag_id)
 {
 	FpDagRow   *dag = fp_dag_rights_require(dag_id);
-	Oid			owner = fp_dag_store_hold(dag_id);
 
-	if (!OidIsValid(owner) || !fp_dag_rights_may_see(GetUserId(), owner))
+	dag->owner = fp_dag_store_hold(dag_id);
+	if (!OidIsValid(dag->owner) || !fp_dag_rights_may_use(dag))
 		no_such_dag(dag_id);
 	return dag;
+}
+
+bool
+fp_dag_rights_may_use(const FpDagRow *dag)
+{
+	return fp_dag_rights_may_see(GetUserId(), dag->owner) &&
+		(!IsolationUsesXactSnapshot() ||
+		 fp_dag_rights_may_see(GetUserId(),
+							   fp_dag_store_owner_now(dag->dag_id)));
+}
+
+bool
+fp_dag_rights_is_anothers(const char *dag_id)
+{
+	FpDagRow   *dag = fp_dag_store_get(dag_id);
+	Oid			owner;
+
+	if (dag != NULL)
+		return !fp_dag_rights_may_use(dag);
+
+	/* what the snapshot does not show may be a DAG all the same */
+	owner = IsolationUsesXactSnapshot() ? fp_dag_store_owner_now(dag_id) :
+		InvalidOid;
+	return OidIsValid(owner) && !fp_dag_rights_may_see(GetUserId(), owner);
 }
 
 /*

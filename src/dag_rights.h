@@ -31,7 +31,17 @@ extern FpDagDef *fp_dag_rights_lock(const char *dag_id);
  */
 extern FpDagRow *fp_dag_rights_hold(const char *dag_id);
 
-/* the same as a question, for a role */
+/*
+ * Whether the current user may see a DAG that has been read, by what is
+ * committed now: a transaction that keeps its snapshot (REPEATABLE READ) goes
+ * on reading the owner that there was.
+ */
+extern bool fp_dag_rights_may_use(const FpDagRow *dag);
+
+/* there is a DAG of this name, and the current user may not see it */
+extern bool fp_dag_rights_is_anothers(const char *dag_id);
+
+/* whether a role may see what this one owns */
 extern bool fp_dag_rights_may_see(Oid role, Oid owner);
 
 /* ERROR: tasks could not run as this role */

@@ -202,6 +202,11 @@ static FpStatement hold_dag = {
 	SPI_OK_SELECT, 1, {TEXTOID}
 };
 
+static FpStatement get_owner = {
+	"SELECT owner FROM flow.dag WHERE dag_id = $1",
+	SPI_OK_SELECT, 1, {TEXTOID}
+};
+
 static FpStatement lock_to_drop = {
 	"SELECT FROM flow.dag WHERE dag_id = $1 FOR UPDATE",
 	SPI_OK_SELECT, 1, {TEXTOID}
@@ -391,6 +396,17 @@ fp_dag_store_hold(const char *dag_id)
 
 	fp_store_args_add_text(&args, dag_id);
 	fp_store_execute(&hold_dag, &args, keep_oid, &owner);
+	return owner;
+}
+
+Oid
+fp_dag_store_owner_now(const char *dag_id)
+{
+	FpStoreArgs args = {0};
+	Oid			owner = InvalidOid;
+
+	fp_store_args_add_text(&args, dag_id);
+	fp_store_execute_now(&get_owner, &args, keep_oid, &owner);
 	return owner;
 }
 

@@ -161,6 +161,12 @@ extern Oid	fp_dag_store_dropped_owner(const char *dag_id);
 extern Oid	fp_dag_store_hold(const char *dag_id);
 
 /*
+ * Whose the DAG is by what is committed now, whatever the transaction's
+ * snapshot shows; InvalidOid: there is no such DAG.
+ */
+extern Oid	fp_dag_store_owner_now(const char *dag_id);
+
+/*
  * Waits for all who hold or change the DAG, and locks it for its deletion.
  * Later, when it is locked for a change already, that would be a deadlock with
  * one who holds it and then changes it.

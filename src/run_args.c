@@ -55,8 +55,7 @@ fp_run_args_run(FunctionCallInfo fcinfo, int n)
 	FpDagRow   *dag = run != NULL ? fp_dag_store_get(run->dag_id) : NULL;
 
 	if (run == NULL ||
-		(dag != NULL ? !fp_dag_rights_may_see(GetUserId(), dag->owner) :
-		 !superuser()))
+		(dag != NULL ? !fp_dag_rights_may_use(dag) : !superuser()))
 		fp_run_args_no_such_run(run_id);
 	return run;
 }
