@@ -452,6 +452,16 @@ SET SESSION AUTHORIZATION regress_rights_root;
 SELECT flow_create_dag('secret dag'), flow_set_owner('secret dag', 'regress_rights_bob');
 SET SESSION AUTHORIZATION regress_rights_bob;
 SELECT count(*) FROM flow.dag_run WHERE dag_id = 'secret dag';
+-- the latest definition is kept when its last run is not any more
+SET SESSION AUTHORIZATION regress_rights_ann;
+SELECT flow_create_dag('kept dag');
+SET SESSION AUTHORIZATION regress_rights_root;
+INSERT INTO flow.dag_version (dag_id, version, timezone, search_path, on_failure, created_at)
+VALUES ('kept dag', 1, 'UTC', 'secret', 'SELECT secret', '2024-01-01');
+SET SESSION AUTHORIZATION regress_rights_ann;
+SELECT flow_drop_dag('kept dag');
+SET SESSION AUTHORIZATION regress_rights_bob;
+SELECT flow_create_dag('kept dag');
 
 RESET SESSION AUTHORIZATION;
 SET client_min_messages = error;

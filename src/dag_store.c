@@ -189,9 +189,11 @@ static FpStatement keep_name = {
 	SPI_OK_INSERT, 2, {TEXTOID, TIMESTAMPTZOID}
 };
 
+/* as long as the name is kept: fp_history_store_forget_rest */
 static FpStatement get_dropped_owner = {
 	"SELECT owner FROM flow.dropped_dag WHERE dag_id = $1"
 	" AND (EXISTS (SELECT FROM flow.dag_run r WHERE r.dag_id = $1)"
+	" OR EXISTS (SELECT FROM flow.dag_version v WHERE v.dag_id = $1)"
 	" OR EXISTS (SELECT FROM flow.backfill b WHERE b.dag_id = $1))",
 	SPI_OK_SELECT, 1, {TEXTOID}
 };

@@ -135,6 +135,7 @@ fp_history_store_forget_rest(TimestampTz before, int max_rows,
 		{
 			"DELETE FROM flow.dropped_dag x WHERE x.dropped_at < $1 AND NOT EXISTS "
 			"(SELECT FROM flow.dag_run r WHERE r.dag_id = x.dag_id) AND NOT EXISTS "
+			"(SELECT FROM flow.dag_version v WHERE v.dag_id = x.dag_id) AND NOT EXISTS "
 			"(SELECT FROM flow.backfill b WHERE b.dag_id = x.dag_id)",
 			SPI_OK_DELETE, 1, {TIMESTAMPTZOID}
 		},

@@ -76,6 +76,8 @@ INSERT INTO flow.bad_row (run_id, dag_id, task_id, map_index, try_number, page, 
 UPDATE flow.backfill SET ended_at = now() - interval '91 days';
 UPDATE flow.dag_version SET created_at = now() - interval '91 days';
 UPDATE flow.dropped_dag SET dropped_at = now() - interval '91 days';
+INSERT INTO flow.dag_version (dag_id, version, timezone, search_path, created_at) VALUES ('half gone', 1, 'UTC', 'public', now() - interval '89 days');
+INSERT INTO flow.dropped_dag VALUES ('half gone', current_user::regrole, 1, now() - interval '91 days');
 INSERT INTO flow.dag_log (dag_id, completion_date, completion_datetime) VALUES
 	('outside', '2024-01-01', now() - interval '91 days'), ('outside', '2024-01-02', now() - interval '89 days');
 UPDATE flow.dag_log SET completion_datetime = now() - interval '91 days' WHERE dag_id = 'd'});
@@ -84,14 +86,15 @@ is(value($node, q{SELECT count(*) FROM flow.attempt_history}), "4", "the first a
 restart_scheduler();
 wait_for($node, "SELECT count(*) = 2 FROM flow.dag_run", 'old runs are gone');
 is(runs(), "$open $new", 'the one that has not ended stays, and the one that is not so old');
-wait_for($node, q{SELECT count(*) = 0 FROM flow.dropped_dag}, 'and the rest is gone');
+wait_for($node, q{SELECT count(*) = 0 FROM flow.dropped_dag WHERE dag_id = 'gone'}, 'and the rest is gone');
+is(value($node, 'SELECT dag_id FROM flow.dropped_dag'), 'half gone', 'but whose a name is, while a definition of it is kept');
 is(value($node, "SELECT string_agg(DISTINCT run_id::text, ' ') FROM flow.$_ WHERE run_id NOT IN ($open, $new)"), '', "nothing of them is left in $_")
   foreach qw(task_run attempt_history bad_row callback backfill_run);
 is(value($node, 'SELECT count(*) FROM flow.bad_row'), '1', 'bad rows of others stay');
 is(value($node, 'SELECT count(*) FROM flow.backfill'), '0', 'the backfill is gone');
 is(value($node, q{SELECT string_agg(dag_id || ' ' || completion_date, ', ') FROM flow.dag_log WHERE dag_id <> 'gone'}), 'outside 2024-01-02', 'so are old rows of dag_log');
 is(value($node, q{SELECT string_agg(dag_id || ' ' || version, ', ' ORDER BY dag_id) FROM flow.dag_version v
-	WHERE NOT EXISTS (SELECT FROM flow.dag_run r WHERE (r.dag_id, r.version) = (v.dag_id, v.version))}), '', 'and definitions that no run uses');
+	WHERE NOT EXISTS (SELECT FROM flow.dag_run r WHERE (r.dag_id, r.version) = (v.dag_id, v.version))}), 'half gone 1', 'and definitions that no run uses, if they are old');
 is(value($node, q{SELECT count(*) FROM flow.task_version t WHERE NOT EXISTS (SELECT FROM flow.dag_version v WHERE (v.dag_id, v.version) = (t.dag_id, t.version))}), '0', 'with their tasks');
 
 # ------------------------------------------------------------------------
