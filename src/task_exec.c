@@ -666,15 +666,9 @@ run_trigger(Attempt *attempt)
 		   child_row->state != FP_RUN_SUCCESS))))
 	{
 		FpRunRow	run = {0};
-		FpDagRow   *dag = fp_dag_store_get(param_text(attempt,
-													  "trigger_dag_id"));
+		FpDagRow   *dag = fp_dag_rights_hold(param_text(attempt,
+														"trigger_dag_id"));
 
-		if (dag == NULL || !fp_dag_rights_may_see(GetUserId(), dag->owner) ||
-			!OidIsValid(fp_dag_store_hold(dag->dag_id)))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("dag \"%s\" does not exist",
-							param_text(attempt, "trigger_dag_id"))));
 		run.dag_id = dag->dag_id;
 		run.run_type = FP_RUN_TRIGGERED;
 		run.logical_date = assignment->logical_date;

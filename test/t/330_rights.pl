@@ -298,6 +298,17 @@ $run = trigger($node, 'pulls');
 wait_for_run($node, $run);
 is(tasks_of($run), 'pull=failed 42704', 'and none that is another\'s now');
 
+# ... or while the task waits for who might be dropping it
+$node->safe_psql('postgres', q{SELECT flow_set_owner('pulled', 'ann')});
+my $giver = $node->background_psql('postgres');
+$giver->query_safe(q{BEGIN; SELECT FROM flow.dag WHERE dag_id = 'pulled' FOR UPDATE; SELECT flow_set_owner('pulled', 'bob')});
+$run = trigger($node, 'pulls');
+wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'ann'}, 'the task waits for the DAG');
+$giver->query_safe('COMMIT');
+$giver->quit;
+wait_for_run($node, $run);
+is(tasks_of($run), 'pull=failed 42704', 'nor one that is given away meanwhile');
+
 # ------------------------------------------------------------------------
 # Whoever listens is told ids and states, whatever they are called
 
