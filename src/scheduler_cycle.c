@@ -168,7 +168,8 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		fp_spi_commit_transaction();
 		MemoryContextSwitchTo(context);
 	}
-	else if (cycle.lsn != InvalidXLogRecPtr)
+	/* done by that commit, unless there was nothing to write */
+	if (cycle.lsn != InvalidXLogRecPtr)
 		XLogFlush(cycle.lsn);
 
 	fp_dispatch_hand_over(model, planned);
@@ -216,7 +217,11 @@ next_deadline(FpModel *model)
 								 pairingheap_first(&model->deadlines))->deadline;
 }
 
-/* The first thing of a cycle that needs the tables begins its transaction. */
+/*
+ * The first thing of a cycle that needs the tables begins its transaction,
+ * whose commit waits for the disk whatever synchronous_commit says: attempts
+ * that are handed over are on record, also after a crash.
+ */
 static void
 begin_work(Cycle *cycle)
 {
@@ -225,6 +230,7 @@ begin_work(Cycle *cycle)
 	if (cycle->in_transaction)
 		return;
 	fp_spi_begin_transaction("flowpg: scheduling");
+	ForceSyncCommit();
 	MemoryContextSwitchTo(context);
 	cycle->in_transaction = true;
 }
