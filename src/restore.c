@@ -45,18 +45,15 @@ static const FpAssignment *find_adopted(List *adopted, int64 run_id,
 										const FpTaskRunRow *row);
 
 void
-fp_restore_model(FpModel *model, List *adopted)
+fp_restore_model(FpModel *model, List *adopted, bool is_first)
 {
-	static bool is_first = true;
 	List	   *backfills = fp_backfill_store_unfinished();
 	List	   *runs = fp_run_store_unfinished();
 	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
 	ListCell   *lc;
 
-	/* a scheduler that only begins anew has seen no crash */
 	if (!fp_instance_store_begin())
 		model->has_crashed = is_first;
-	is_first = false;
 
 	restore_runs(model, backfills, runs, adopted, lost);
 	if (lost->n > 0 && fp_guc_logs(LOG))

@@ -94,6 +94,7 @@ static long milliseconds_until(TimestampTz at);
 void
 fp_cycle_load(FpModel *model)
 {
+	static bool is_first = true;
 	MemoryContext context = CurrentMemoryContext;
 	List	   *adopted;
 
@@ -105,9 +106,10 @@ fp_cycle_load(FpModel *model)
 	model->decided = fp_task_run_store_new_batch();
 	fp_model_load_pools(model);
 	fp_model_load_dags(model);
-	fp_restore_model(model, adopted);
+	fp_restore_model(model, adopted, is_first);
 	fp_task_state_record_decided(model);
 	fp_spi_commit_transaction();
+	is_first = false;			/* not where it fails: it is undone */
 	MemoryContextSwitchTo(context);
 }
 
