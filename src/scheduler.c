@@ -83,6 +83,7 @@ static void detach(int code, Datum arg);
 static void connect_to_database(void);
 static bool may_run(void);
 static void look_at_database(void);
+static void handle_shutdown_request(SIGNAL_ARGS);
 static void leave_if_asked(void);
 static long run_protected_cycle(FpModel **model);
 static void stop_cleanly(void);
@@ -94,7 +95,7 @@ fp_scheduler_main(Datum arg)
 {
 	FpModel    *model = NULL;
 
-	pqsignal(SIGTERM, SignalHandlerForShutdownRequest);
+	pqsignal(SIGTERM, handle_shutdown_request);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 
@@ -131,7 +132,12 @@ fp_scheduler_main(Datum arg)
 		publish(model, timeout);
 		if (timeout != 0)
 			pgstat_report_stat(true);
+
+		/* whoever cancels what we do, while we do nothing, cancels nothing */
+		HOLD_CANCEL_INTERRUPTS();
 		fp_process_wait(timeout);
+		QueryCancelPending = false;
+		RESUME_CANCEL_INTERRUPTS();
 	}
 }
 
@@ -271,6 +277,18 @@ look_at_database(void)
 	strlcpy(problem, found, FP_PROBLEM_SIZE);
 }
 
+/*
+ * A commit that waits for a standby waits no longer: it looks for a request
+ * to cancel by itself.  Without InterruptPending nothing else does, so that a
+ * cycle is not cut off; it ends, and the loop leaves.
+ */
+static void
+handle_shutdown_request(SIGNAL_ARGS)
+{
+	QueryCancelPending = true;
+	SignalHandlerForShutdownRequest(postgres_signal_arg);
+}
+
 static void
 leave_if_asked(void)
 {
@@ -286,6 +304,8 @@ leave_if_asked(void)
 
 	if (!must_leave && !ShutdownRequestPending)
 		return;
+	/* we leave anyway, and this is outside of what catches an error */
+	HOLD_CANCEL_INTERRUPTS();
 	if (must_leave)
 		fp_workers_end();
 	/* dropped with the extension, there is nothing to note it in */
@@ -302,11 +322,14 @@ leave_if_asked(void)
 /*
  * Notes that the attempts now open have not been cut off by a crash.  Where
  * that cannot be noted (the extension is gone, the server is short of disk) it
- * will look like one, which is no harm.
+ * will look like one, which is no harm.  No standby is waited for: one that is
+ * down would keep the server from stopping.
  */
 static void
 stop_cleanly(void)
 {
+	SetConfigOption("synchronous_commit", "local", PGC_USERSET,
+					PGC_S_OVERRIDE);
 	PG_TRY();
 	{
 		fp_spi_begin_transaction(NULL);
@@ -318,7 +341,7 @@ stop_cleanly(void)
 	{
 		HOLD_INTERRUPTS();
 		EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
 	}
@@ -374,7 +397,8 @@ run_protected_cycle(FpModel **model)
 		EmitErrorReport();
 		message = CopyErrorData()->message;
 		LWLockReleaseAll();		/* an abort does that in a transaction only */
-		AbortCurrentTransaction();
+		/* from whatever depth of subtransactions */
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(cycle_context);
 		set_problem(message);

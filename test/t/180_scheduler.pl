@@ -115,5 +115,15 @@ wait_for($node, q{SELECT count(*) = 3 FROM flow.dag_run WHERE dag_id = 'behind' 
 wait_for($node, q{SELECT state = 'success' FROM flow.dag_run WHERE dag_id = 'due'}, 'the one that was due');
 pass('on again, what is due is made up for');
 
+# ------------------------------------------------------------------------
+# A cancel that finds it idle
+
+wait_for($node, q{SELECT count(*) = 0 FROM flow.dag_run WHERE state IN ('queued', 'running')}, 'all to end');
+wait_for($node, q{SELECT next_wake_at > heartbeat + interval '1 s' FROM flow.scheduler_status}, 'it to be idle');
+my $pid = scheduler_pid($node);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+is(wait_for_run($node, trigger($node, 'plain')), 'success', 'an idle scheduler that is cancelled goes on');
+is(scheduler_pid($node), $pid, 'it is the same one');
+
 $node->stop;
 done_testing();
