@@ -96,16 +96,20 @@ fp_coverage_store_take_back(const FpRunRow *run)
 {
 	static FpStatement statement = {
 		"DELETE FROM flow.dag_log WHERE dag_id = $1 "
-		"AND completion_date BETWEEN $2::date - 1 AND $2::date + 1 "
-		"AND run_id = $3",
-		SPI_OK_DELETE, 3, {TEXTOID, TIMESTAMPTZOID, INT8OID}
+		"AND completion_date BETWEEN $2 AND $3 AND run_id = $4",
+		SPI_OK_DELETE, 4, {TEXTOID, DATEOID, DATEOID, INT8OID}
 	};
 	FpStoreArgs args = {0};
+	/* of the end in UTC; in the DAG's timezone it may be the next to it */
+	int64		day = run->data_interval_end / USECS_PER_DAY;
+	int64		first = Max(day - 2, DATETIME_MIN_JULIAN - POSTGRES_EPOCH_JDATE);
+	int64		last = Min(day + 2, DATE_END_JULIAN - POSTGRES_EPOCH_JDATE - 1);
 
 	fp_coverage_store_remove(run->dag_id, run->data_interval_start,
 							 run->data_interval_end);
 	fp_store_args_add_text(&args, run->dag_id);
-	fp_store_args_add_time(&args, run->data_interval_end);
+	fp_store_args_add(&args, DateADTGetDatum((DateADT) first), false);
+	fp_store_args_add(&args, DateADTGetDatum((DateADT) last), false);
 	fp_store_args_add_id(&args, run->run_id);
 	fp_store_execute(&statement, &args, NULL, NULL);
 }

@@ -21,7 +21,7 @@ SELECT flow_create_dag('daily', '@daily', '2024-06-01', timezone => 'America/New
 SELECT flow_add_sql('daily', 'a', 'SELECT 1');
 SELECT flow_add_dependency('first', 'by_date'), flow_add_dependency('first', 'daily');
 });
-foreach my $date ('4713-11-24 00:00:00 BC', '294276-12-31 23:59:59')
+foreach my $date ('4714-11-24 00:00:00 BC', '4713-11-24 00:00:00 BC', '294276-12-31 23:59:59')
 {
 	my $run = trigger($node, 'first', logical_date => $date);
 
@@ -29,6 +29,13 @@ foreach my $date ('4713-11-24 00:00:00 BC', '294276-12-31 23:59:59')
 }
 is($node->safe_psql('postgres', q{SELECT count(*) FROM flow.dag_run WHERE dag_id <> 'first'}),
 	'0', 'and sets nothing off');
+
+# Their success is taken back.
+my $ran = $node->safe_psql('postgres', q{SELECT sum(try_number) FROM flow.task_run WHERE dag_id = 'first'});
+
+$node->safe_psql('postgres', q{SELECT flow_clear('first')});
+wait_for($node, qq{SELECT sum(try_number) = $ran + 3 AND every(state = 'success') FROM flow.task_run WHERE dag_id = 'first'}, 'the runs to be run again');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM flow.dag_log WHERE dag_id = 'first'}), '3', 'runs at the ends of time are run again');
 
 # DAGs whose timezone the server no longer has.
 define($node, q{
