@@ -20,6 +20,7 @@
 #include "coverage_store.h"
 #include "graph.h"
 #include "run_life.h"
+#include "spi_util.h"
 #include "task_run_store.h"
 #include "version_store.h"
 
@@ -31,8 +32,16 @@ typedef struct MissingSpan
 	TimestampTz end;
 } MissingSpan;
 
-static void reprocess(FpModel *model, const FpBackfillRunRow *row,
-					  int64 backfill_id);
+/* A backfill that is taken up, with its runs. */
+typedef struct Taking
+{
+	FpModel    *model;
+	int64		backfill_id;
+	List	   *runs;			/* FpBackfillRunRow * */
+} Taking;
+
+static void record_taken(void *arg);
+static void reprocess(const FpBackfillRunRow *row, int64 backfill_id);
 static List *failed_and_downstream(const FpRunRow *run);
 static bool has_failed(const FpTaskRunRow *row);
 static List *cancel_waiting(FpModel *model, FpBackfill *backfill, FpDag *tobe,
@@ -55,32 +64,51 @@ fp_backfill_life_enter(FpModel *model, const FpBackfillRow *row)
 	return backfill;
 }
 
-void
+bool
 fp_backfill_life_take(FpModel *model, int64 backfill_id)
 {
 	FpBackfillRow *row = fp_backfill_store_get(backfill_id);
 	FpBackfill *backfill;
+	Taking		taking = {model, backfill_id, NIL};
 	ListCell   *lc;
 
 	if (row == NULL || row->state != FP_BACKFILL_QUEUED ||
 		fp_model_backfill(model, backfill_id, false) != NULL)
-		return;
-	backfill = fp_backfill_life_enter(model, row);
-	fp_backfill_store_set_state(backfill_id, FP_BACKFILL_RUNNING,
-								fp_clock_real());
+		return true;
+	if (!fp_spi_try(record_taken, &taking))
+		return false;
 
-	foreach(lc, fp_run_store_of_backfill(backfill_id))
+	backfill = fp_backfill_life_enter(model, row);
+	foreach(lc, taking.runs)
 	{
 		FpBackfillRunRow *run = lfirst(lc);
 
-		if (fp_model_run(model, run->run->run_id) != NULL)
-			continue;			/* under way meanwhile: left alone */
-		if (run->run->state == FP_RUN_QUEUED)
+		if (run->run->state == FP_RUN_QUEUED &&
+			fp_model_run(model, run->run->run_id) == NULL)
 			fp_run_life_enter(model, run->run, run->ordinal);
-		else if (fp_run_state_is_finished(run->run->state))
-			reprocess(model, run, backfill_id);
 	}
 	fp_backfill_life_settle(model, backfill);
+	return true;
+}
+
+/* In the tables, all of it or nothing; runs under way are left alone. */
+static void
+record_taken(void *arg)
+{
+	Taking	   *taking = arg;
+	ListCell   *lc;
+
+	fp_backfill_store_set_state(taking->backfill_id, FP_BACKFILL_RUNNING,
+								fp_clock_real());
+	taking->runs = fp_run_store_of_backfill(taking->backfill_id);
+	foreach(lc, taking->runs)
+	{
+		FpBackfillRunRow *run = lfirst(lc);
+
+		if (fp_run_state_is_finished(run->run->state) &&
+			fp_model_run(taking->model, run->run->run_id) == NULL)
+			reprocess(run, taking->backfill_id);
+	}
 }
 
 /*
@@ -88,7 +116,7 @@ fp_backfill_life_take(FpModel *model, int64 backfill_id)
  * longer counts: what depends on it waits.
  */
 static void
-reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
+reprocess(const FpBackfillRunRow *row, int64 backfill_id)
 {
 	FpRunRow   *run = row->run;
 
@@ -111,7 +139,6 @@ reprocess(FpModel *model, const FpBackfillRunRow *row, int64 backfill_id)
 	fp_run_store_requeue(run->run_id, backfill_id, fp_clock_real());
 	run->backfill_id = backfill_id;
 	run->state = FP_RUN_QUEUED;
-	fp_run_life_enter(model, run, row->ordinal);
 }
 
 /*

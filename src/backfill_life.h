@@ -11,8 +11,11 @@
 #include "backfill_store.h"
 #include "model.h"
 
-/* what sessions ask for; too late, it does nothing */
-extern void fp_backfill_life_take(FpModel *model, int64 backfill_id);
+/*
+ * What sessions ask for; too late, it does nothing.  False: a session's lock
+ * is in the way, and nothing has been done.
+ */
+extern bool fp_backfill_life_take(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_pause(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_resume(FpModel *model, int64 backfill_id);
 extern void fp_backfill_life_cancel(FpModel *model, int64 backfill_id);

@@ -24,6 +24,7 @@
 #include "coverage_store.h"
 #include "link.h"
 #include "run_planner.h"
+#include "spi_util.h"
 
 /* A DAG without a schedule, some of whose asis DAGs have been looked at. */
 typedef struct OpenDag
@@ -33,6 +34,17 @@ typedef struct OpenDag
 	FpSchedule *longest;		/* of those before; NULL: they speak by date */
 } OpenDag;
 
+/* Runs of a DAG that a word sets off, or its end of a pause. */
+typedef struct SettingOff
+{
+	FpModel    *model;
+	FpDag	   *tobe;
+	DateADT		date;			/* that the word is for */
+	List	   *made;			/* FpRunRow * */
+} SettingOff;
+
+static void set_off_by_word(void *arg);
+static void set_off_since_pause(void *arg);
 static bool is_readable(FpModel *model, FpDag *dag);
 static FpSchedule *effective_schedule(FpModel *model, FpDag *dag);
 static List *look_at_dag(FpModel *model, FpDag *dag, List *open);
@@ -130,9 +142,10 @@ fp_link_wake_tobe(FpModel *model, FpRun *run)
 	}
 }
 
-void
+bool
 fp_link_word(FpModel *model, const char *asis_dag, DateADT date)
 {
+	bool		is_done = true;
 	ListCell   *lc;
 
 	foreach(lc, fp_model_tobe(model, asis_dag))
@@ -140,29 +153,55 @@ fp_link_word(FpModel *model, const char *asis_dag, DateADT date)
 		FpDag	   *tobe = lfirst(lc);
 		TimestampTz from;
 		TimestampTz until;
-		List	   *made = NIL;
+		SettingOff	setting_off = {model, tobe, date, NIL};
 
 		if (tobe->row == NULL || !speaks_by_date(model, asis_dag))
 			continue;
 		ends_on(tobe, date, &from, &until);
 		wake_waiting(model, tobe, true, from, until);
-		set_off_by_date(model, tobe, date, &made);
-		fp_link_enter(model, made);
+		/* one that waits for a lock holds up no other */
+		if (fp_spi_try(set_off_by_word, &setting_off))
+			fp_link_enter(model, setting_off.made);
+		else
+			is_done = false;
 	}
+	return is_done;
 }
 
-void
+static void
+set_off_by_word(void *arg)
+{
+	SettingOff *self = arg;
+
+	set_off_by_date(self->model, self->tobe, self->date, &self->made);
+}
+
+bool
 fp_link_catch_up(FpModel *model, FpDag *dag)
 {
-	ListCell   *lc;
-	ListCell   *lr;
-	List	   *made = NIL;
+	SettingOff	setting_off = {model, dag, 0, NIL};
 	TimestampTz since = dag->row->paused_at;
 
 	if (dag->row->schedule != NULL || since == DT_NOBEGIN ||
 		since == dag->caught_up_since)
-		return;
+		return true;
+	if (!fp_spi_try(set_off_since_pause, &setting_off))
+		return false;
 	dag->caught_up_since = since;
+	fp_link_enter(model, setting_off.made);
+	return true;
+}
+
+static void
+set_off_since_pause(void *arg)
+{
+	SettingOff *self = arg;
+	FpModel    *model = self->model;
+	FpDag	   *dag = self->tobe;
+	TimestampTz since = dag->row->paused_at;
+	ListCell   *lc;
+	ListCell   *lr;
+
 	foreach(lc, dag->row->asis_dags)
 	{
 		char	   *asis_dag = lfirst(lc);
@@ -178,13 +217,12 @@ fp_link_catch_up(FpModel *model, FpDag *dag)
 			if (by_date)
 				set_off_by_date(model, dag,
 								date_in_zone(row->data_interval_end,
-											 dag->row->timezone), &made);
+											 dag->row->timezone), &self->made);
 			else
 				set_off(model, dag, row->data_interval_start,
-						row->data_interval_end, &made);
+						row->data_interval_end, &self->made);
 		}
 	}
-	fp_link_enter(model, made);
 }
 
 void

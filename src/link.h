@@ -25,14 +25,18 @@ extern void fp_link_record_success(FpModel *model, FpRun *run, List **made);
 extern void fp_link_enter(FpModel *model, List *made);
 extern void fp_link_wake_tobe(FpModel *model, FpRun *run);
 
-/* somebody else's row in dag_log has been committed */
-extern void fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
+/*
+ * Somebody else's row in dag_log has been committed.  False: a session's lock
+ * was in the way of some of the runs that it sets off; to be done again.
+ */
+extern bool fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
 
 /*
  * A DAG that has no schedule of its own has been resumed: makes up for what
- * its asis DAGs have done since it was paused.
+ * its asis DAGs have done since it was paused.  False: a session's lock is in
+ * the way, and nothing has been done.
  */
-extern void fp_link_catch_up(FpModel *model, FpDag *dag);
+extern bool fp_link_catch_up(FpModel *model, FpDag *dag);
 
 /* looks again at the runs of a DAG that wait, all of them */
 extern void fp_link_wake_waiting(FpModel *model, FpDag *dag);

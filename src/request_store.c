@@ -55,7 +55,7 @@ static FpStatement insert_request = {
 };
 
 #define REQUEST_COLUMNS \
-	"request_id, kind, dag_id, run_id, backfill_id, args "
+	"request_id, kind, dag_id, run_id, backfill_id, args, requested_by "
 
 static FpStatement get_requests = {
 	"SELECT " REQUEST_COLUMNS "FROM flow.request "
@@ -106,6 +106,12 @@ fp_request_store_add(FpRequestKind kind, const char *dag_id, int64 run_id,
 
 	if (is_plain_dag)
 		remember(dag_id);
+}
+
+const char *
+fp_request_kind_name(FpRequestKind kind)
+{
+	return kind_names[kind];
 }
 
 List *
@@ -192,6 +198,7 @@ append_request(const FpRow *row, void *arg)
 	request->run_id = fp_row_int64(row, 4);
 	request->backfill_id = fp_row_int64(row, 5);
 	request->args = fp_row_text(row, 6);
+	request->requested_by = fp_row_oid(row, 7);
 	*list = lappend(*list, request);
 }
 

@@ -45,6 +45,7 @@ typedef struct FpRequest
 	int64		run_id;
 	int64		backfill_id;
 	char	   *args;			/* jsonb as text, or NULL */
+	Oid			requested_by;
 } FpRequest;
 
 /*
@@ -55,6 +56,8 @@ typedef struct FpRequest
 extern void fp_request_store_add(FpRequestKind kind, const char *dag_id,
 								 int64 run_id, int64 backfill_id,
 								 const char *args);
+
+extern const char *fp_request_kind_name(FpRequestKind kind);
 
 /*
  * scheduler: those of these requests that are open, or all open ones, in

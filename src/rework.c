@@ -21,15 +21,25 @@
 #include "task_run_store.h"
 #include "task_state.h"
 
+/* A run that has ended, and what the tables are to say of it. */
+typedef struct EndedRun
+{
+	FpModel    *model;
+	FpRunRow   *row;
+	List	   *task_ids;
+	FpTaskRunState state;
+} EndedRun;
+
 static void refresh(FpModel *model, FpRun *run);
 static bool settle_first(FpModel *model, FpRun *run);
 static List *stop_at_workers(FpModel *model, FpRun *run, List *task_ids,
 							 bool is_clearing);
 static void write_rows(const FpRunRow *row, List *task_ids,
 					   FpTaskRunState state);
-static void queue_again(FpModel *model, FpRunRow *row, bool is_cascaded);
+static void requeue(void *arg);
+static void queue_again(FpModel *model, const FpRunRow *row, bool is_cascaded);
 
-void
+bool
 fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 				FpTaskRunState state, bool is_cascaded)
 {
@@ -38,32 +48,39 @@ fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 	FpDag	   *dag;
 
 	if (task_ids == NIL || (run != NULL && run->is_cancelling))
-		return;
+		return true;
 	fp_task_state_record_decided(model);
 	if (run != NULL && run->version != NULL && run->nunfinished == 0)
 	{
 		if (!settle_first(model, run))
-			return;
+			return false;
 		run = NULL;
 	}
 	row = fp_run_store_get(run_id);
 	if (row == NULL)
-		return;
+		return true;
 	dag = fp_model_dag(model, row->dag_id, false);
 	if (dag == NULL || dag->row == NULL)
-		return;
+		return true;
 
-	if (run != NULL && run->version != NULL)
+	if (run == NULL)
+	{
+		EndedRun	ended = {model, row, task_ids, state};
+
+		if (!fp_spi_try(requeue, &ended))
+			return false;
+		queue_again(model, row, is_cascaded);
+		return true;
+	}
+	if (run->version != NULL)
 		task_ids = stop_at_workers(model, run, task_ids,
 								   state == FP_TASK_RUN_NONE);
 	write_rows(row, task_ids, state);
-
-	if (run == NULL)
-		queue_again(model, row, is_cascaded);
-	else if (run->version == NULL)
+	if (run->version == NULL)
 		run->has_rows = true;
 	else
 		refresh(model, run);
+	return true;
 }
 
 void
@@ -178,19 +195,27 @@ write_rows(const FpRunRow *row, List *task_ids, FpTaskRunState state)
  * is still under way.  Its success, if it had any, no longer counts.
  */
 static void
-queue_again(FpModel *model, FpRunRow *row, bool is_cascaded)
+requeue(void *arg)
 {
-	FpRun	   *run;
+	EndedRun   *ended = arg;
+	FpRunRow   *row = ended->row;
 
+	write_rows(row, ended->task_ids, ended->state);
 	if (row->state == FP_RUN_SUCCESS)
 		fp_coverage_store_take_back(row);
 	if (row->backfill_id != 0 &&
-		fp_model_backfill(model, row->backfill_id, false) == NULL)
+		fp_model_backfill(ended->model, row->backfill_id, false) == NULL)
 		row->backfill_id = 0;
 	fp_run_store_requeue(row->run_id, row->backfill_id, fp_clock_real());
 	row->state = FP_RUN_QUEUED;
+}
 
-	run = fp_model_add_run(model, row, 0);
+/* The same in memory. */
+static void
+queue_again(FpModel *model, const FpRunRow *row, bool is_cascaded)
+{
+	FpRun	   *run = fp_model_add_run(model, row, 0);
+
 	run->has_rows = true;
 	if (is_cascaded)
 		run->waits_for_asis = true;

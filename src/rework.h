@@ -15,8 +15,9 @@
  * FP_TASK_RUN_NONE clears.  A run that has ended goes back to the queue (where
  * it waits for its asis DAGs if is_cascaded); in one that is under way the
  * tasks are decided anew at once, those at a worker after it has stopped.
+ * False: a session's lock is in the way, and nothing has been done.
  */
-extern void fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
+extern bool fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 							FpTaskRunState state, bool is_cascaded);
 
 /* the worker of a task that is to be cleared (must_clear) has stopped */

@@ -88,6 +88,7 @@ static void leave_if_asked(void);
 static long run_protected_cycle(FpModel **model);
 static void stop_cleanly(void);
 static void publish(FpModel *model, long timeout);
+static const char *problem_of(const FpModel *model);
 static void set_problem(const char *text);
 
 void
@@ -384,24 +385,26 @@ run_protected_cycle(FpModel **model)
 				fp_cycle_load(current);
 			}
 			timeout = fp_cycle_run(current, slot);
-			set_problem(current->problem[0] != '\0' ? current->problem
-						: current->shortage);
+			set_problem(problem_of(current));
 		}
 	}
 	PG_CATCH();
 	{
+		bool		is_of_request = fp_requests_take_failure();
 		char	   *message;
 
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(cycle_context);
-		EmitErrorReport();
+		if (!is_of_request)
+			EmitErrorReport();
 		message = CopyErrorData()->message;
 		LWLockReleaseAll();		/* an abort does that in a transaction only */
 		/* from whatever depth of subtransactions */
 		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		MemoryContextSwitchTo(cycle_context);
-		set_problem(message);
+		if (!is_of_request)
+			set_problem(message);
 		if (current != NULL)
 			fp_model_free(current);
 		current = NULL;
@@ -409,7 +412,7 @@ run_protected_cycle(FpModel **model)
 		must_look = true;
 		pgstat_report_activity(STATE_IDLE, NULL);
 		RESUME_INTERRUPTS();
-		timeout = ERROR_DELAY_MS;
+		timeout = is_of_request ? 0 : ERROR_DELAY_MS;
 	}
 	PG_END_TRY();
 
@@ -443,6 +446,16 @@ publish(FpModel *model, long timeout)
 		pg_atomic_read_u32(&slot->has_requests) == 0 && !slot->must_look;
 	slot->quiet_at = at;
 	LWLockRelease(fp_shared->lock);
+}
+
+static const char *
+problem_of(const FpModel *model)
+{
+	if (model->problem[0] != '\0')
+		return model->problem;
+	if (fp_requests_problem()[0] != '\0')
+		return fp_requests_problem();
+	return model->shortage;
 }
 
 static void

@@ -131,7 +131,8 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
-	if (pg_atomic_read_u32(&slot->has_requests) != 0)
+	if (pg_atomic_read_u32(&slot->has_requests) != 0 ||
+		fp_requests_next_look() <= fp_clock_real())
 	{
 		begin_work(&cycle);
 		fp_requests_apply(model, slot);
@@ -186,6 +187,7 @@ fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 	return model->nready == 0 && model->nrunning == 0 &&
 		!has_unsettled(model) &&
 		model->retry_at == DT_NOEND &&
+		fp_requests_next_look() == DT_NOEND &&
 		next_due(model) > at && next_timer(model) > at;
 }
 
@@ -597,6 +599,7 @@ next_wake(FpModel *model, long next_tending)
 	}
 	result = Min(result, milliseconds_until(next_deadline(model)));
 	result = Min(result, milliseconds_until(model->retry_at));
+	result = Min(result, milliseconds_until(fp_requests_next_look()));
 	result = Min(result, next_tending);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);

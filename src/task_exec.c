@@ -677,7 +677,7 @@ run_trigger(Attempt *attempt)
 		run.parent_run_id = assignment->run_id;
 		child = fp_run_store_insert(&run, param_text(attempt, "conf"),
 									fp_clock_real());
-		fp_request_store_add(FP_REQUEST_RUN, NULL, child, 0, NULL);
+		fp_request_store_add(FP_REQUEST_RUN, run.dag_id, child, 0, NULL);
 		fp_task_run_store_keep_position(assignment->run_id, assignment->task_id,
 										assignment->map_index,
 										assignment->try_number,

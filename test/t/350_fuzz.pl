@@ -412,9 +412,7 @@ sub look_at_log
 		# with what follows about it
 		put_found(join "\n", grep { defined } @lines[ $i .. $i + 2 ])
 		  if $line =~ /\] XX\w{3} |PANIC:|TRAP:|terminated by signal|exited with exit code [^01]|leak|\] \w{5} flowpg (launcher|scheduler) .*(ERROR|FATAL):/
-		  && $line !~ /STATEMENT:|terminating flowpg|terminating background worker/
-		  # a cycle that meets a lock of a session is done again
-		  && $line !~ /\] 55P03 flowpg scheduler/;
+		  && $line !~ /STATEMENT:|terminating flowpg|terminating background worker/;
 	}
 	return;
 }
