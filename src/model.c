@@ -106,7 +106,6 @@ fp_model_new(void)
 	dlist_init(&model->blocked_dags);
 	slist_init(&model->dirty);
 	slist_init(&model->ended);
-	slist_init(&model->ended_later);
 	model->retry_at = DT_NOEND;
 	MemoryContextSwitchTo(previous);
 	return model;

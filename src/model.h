@@ -142,7 +142,7 @@ struct FpRun
 	bool		is_parked;		/* runs, but only waits for an earlier run: holds
 								 * no slot of max_active_runs */
 	bool		is_timed_out;	/* cancelled by dagrun_timeout: fails */
-	bool		is_put_off;		/* in FpModel.ended_later */
+	bool		is_put_off;		/* in FpModel.locked_runs */
 	bool		is_in_deadlines;
 	bool		is_cancelling;
 	int			ncancels;		/* times its workers have been asked to stop */
@@ -174,6 +174,7 @@ struct FpDag
 	FpRunBounds bounds;
 	bool		is_behind;		/* a run is due and max_active_runs has no
 								 * room */
+	bool		is_put_off;		/* in FpModel.locked_dags */
 	bool		has_next;
 	FpInterval	next;			/* next interval to be made */
 	bool		is_in_due;
@@ -261,12 +262,13 @@ typedef struct FpModel
 	dlist_head	blocked_dags;	/* FpDag.blocked_node */
 	slist_head	dirty;			/* FpDag.dirty_node */
 	slist_head	ended;			/* FpRun.ended_node: nunfinished is 0 */
-	slist_head	ended_later;	/* FpRun.ended_node: a session's lock was in the
-								 * way */
-	List	   *later;			/* FpDag *: to be looked at again in a later
-								 * cycle */
-	TimestampTz retry_at;		/* real time of that; DT_NOEND: nothing is put
-								 * off */
+	List	   *later;			/* FpDag *: have more due runs than one cycle
+								 * makes */
+	List	   *locked_dags;	/* FpDag *: a session's lock was in the way of a
+								 * due run, ... */
+	List	   *locked_runs;	/* FpRun *: ... of the end of a run */
+	TimestampTz retry_at;		/* real time at which some of these are tried
+								 * again; DT_NOEND: there are none */
 	bool		has_crashed;	/* the server has, since the last scheduler */
 	uint64		ndefinitions;	/* counts changes of any definition */
 	int			nruns;			/* running */

@@ -31,8 +31,12 @@
 #include "task_state.h"
 #include "version_store.h"
 
-/* Where a session's lock is in the way, it is tried again after this long. */
+/*
+ * Where a session's lock is in the way, it is tried again after this long, and
+ * with so many others, lest a cycle consist of waiting.
+ */
 #define LOCKED_DELAY_MS 1000
+#define MAX_RETRIES 16
 
 /* Scheduled runs of one DAG that one cycle makes at most. */
 #define MAX_RUNS_AT_ONCE 500
@@ -55,7 +59,9 @@ static void record_end(void *arg);
 static bool has_run_to_end(FpDag *dag, TimestampTz logical_date);
 static void make_due_run(void *arg);
 static void record_progress(void *arg);
-static void put_off_dag(FpModel *model, FpDag *dag, int delay_ms);
+static void put_off_dag(FpModel *model, FpDag *dag);
+static void put_off_run(FpModel *model, FpRun *run);
+static void retry_after_lock(FpModel *model);
 static void wake_parent(FpModel *model, int64 parent_run_id);
 static void notify_run(const FpRun *run, FpRunState state);
 static bool has_room_for_due(const FpQueue *queue);
@@ -115,7 +121,7 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 		if (!fp_spi_try(make_due_run, &row))
 		{
 			dag->is_behind = true;
-			put_off_dag(model, dag, LOCKED_DELAY_MS);
+			put_off_dag(model, dag);
 			break;
 		}
 		/* one of a dropped DAG, which is taken over when it has ended */
@@ -140,12 +146,17 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	}
 
 	if (nmade > 0 && !fp_spi_try(record_progress, dag))
-		put_off_dag(model, dag, LOCKED_DELAY_MS);
+		put_off_dag(model, dag);
 	if (dag->is_behind)
 	{
 		/* else looked at again when a run of the DAG has ended */
 		if (nmade == MAX_RUNS_AT_ONCE)
-			put_off_dag(model, dag, 0);
+		{
+			MemoryContext previous = MemoryContextSwitchTo(model->context);
+
+			model->later = list_append_unique_ptr(model->later, dag);
+			MemoryContextSwitchTo(previous);
+		}
 	}
 	else if (dag->has_next)
 	{
@@ -220,7 +231,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 
 	if (dag->row == NULL || !dag->row->has_tasks)
 		return;
-	if (dag->is_behind)
+	if (dag->is_behind && !dag->is_put_off)
 		fp_run_life_make_due(model, dag, now);
 	else if (dag->schedule != NULL &&
 			 dag->schedule->kind == FP_SCHEDULE_CONTINUOUS &&
@@ -369,11 +380,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	if (!fp_spi_try(record_end, &record))
 	{
 		/* a session holds what has to be written: try again in a while */
-		run->is_put_off = true;
-		slist_push_head(&model->ended_later, &run->ended_node);
-		model->retry_at = Min(model->retry_at,
-							  TimestampTzPlusMilliseconds(fp_clock_real(),
-														  LOCKED_DELAY_MS));
+		put_off_run(model, run);
 		return;
 	}
 	notify_run(run, state);
@@ -443,41 +450,82 @@ record_end(void *arg)
 														at);
 }
 
-/* Looks at the DAG again in a later cycle, after so many milliseconds. */
+/* ---- put off ---- */
+
 static void
-put_off_dag(FpModel *model, FpDag *dag, int delay_ms)
+put_off_dag(FpModel *model, FpDag *dag)
 {
 	MemoryContext previous = MemoryContextSwitchTo(model->context);
 
-	model->later = list_append_unique_ptr(model->later, dag);
+	if (!dag->is_put_off)
+		model->locked_dags = lappend(model->locked_dags, dag);
+	dag->is_put_off = true;
 	MemoryContextSwitchTo(previous);
-	model->retry_at = Min(model->retry_at,
-						  TimestampTzPlusMilliseconds(fp_clock_real(),
-													  delay_ms));
+	retry_after_lock(model);
 }
 
+static void
+put_off_run(FpModel *model, FpRun *run)
+{
+	MemoryContext previous = MemoryContextSwitchTo(model->context);
+
+	model->locked_runs = lappend(model->locked_runs, run);
+	run->is_put_off = true;
+	MemoryContextSwitchTo(previous);
+	retry_after_lock(model);
+}
+
+/* Also where the rest was to be tried in the next cycle. */
+static void
+retry_after_lock(FpModel *model)
+{
+	TimestampTz now = fp_clock_real();
+	TimestampTz at = TimestampTzPlusMilliseconds(now, LOCKED_DELAY_MS);
+
+	if (model->retry_at <= now || model->retry_at > at)
+		model->retry_at = at;
+}
+
+/*
+ * Those that have waited longest, and as long as none of them fails, the rest
+ * in the next cycles.
+ */
 void
 fp_run_life_retry(FpModel *model)
 {
 	ListCell   *lc;
-	slist_mutable_iter iter;
+	int			nruns = Min(list_length(model->locked_runs), MAX_RETRIES);
+	int			ndags = Min(list_length(model->locked_dags), MAX_RETRIES);
 
-	if (model->retry_at > fp_clock_real())
-		return;
-	model->retry_at = DT_NOEND;
 	foreach(lc, model->later)
 		fp_model_mark_dirty(model, lfirst(lc));
 	list_free(model->later);
 	model->later = NIL;
-	slist_foreach_modify(iter, &model->ended_later)
-	{
-		FpRun	   *run = slist_container(FpRun, ended_node, iter.cur);
 
-		slist_delete_current(&iter);
+	if (model->retry_at > fp_clock_real())
+		return;
+	for (int i = 0; i < ndags; i++)
+	{
+		FpDag	   *dag = list_nth(model->locked_dags, i);
+
+		dag->is_put_off = false;
+		fp_model_mark_dirty(model, dag);
+	}
+	model->locked_dags = list_delete_first_n(model->locked_dags, ndags);
+	for (int i = 0; i < nruns; i++)
+	{
+		FpRun	   *run = list_nth(model->locked_runs, i);
+
 		run->is_put_off = false;
 		slist_push_head(&model->ended, &run->ended_node);
 	}
+	model->locked_runs = list_delete_first_n(model->locked_runs, nruns);
+	if (model->locked_dags == NIL && model->locked_runs == NIL)
+		model->retry_at = DT_NOEND;
 }
+
+
+/* ---- cancelled ---- */
 
 void
 fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)

@@ -186,7 +186,7 @@ fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 {
 	return model->nready == 0 && model->nrunning == 0 &&
 		!has_unsettled(model) &&
-		model->retry_at == DT_NOEND &&
+		model->retry_at == DT_NOEND && model->later == NIL &&
 		fp_requests_next_look() == DT_NOEND &&
 		next_due(model) > at && next_timer(model) > at;
 }
@@ -600,6 +600,8 @@ next_wake(FpModel *model, long next_tending)
 	result = Min(result, milliseconds_until(next_deadline(model)));
 	result = Min(result, milliseconds_until(model->retry_at));
 	result = Min(result, milliseconds_until(fp_requests_next_look()));
+	if (model->later != NIL)
+		result = 0;
 	result = Min(result, next_tending);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);

@@ -59,6 +59,9 @@
 
 #define OWN_SEARCH_PATH "pg_catalog, pg_temp"
 
+/* in ms; see fp_spi_try */
+#define SHORT_LOCK_TIMEOUT 1
+
 /* room for a version of the extension; longer ones are cut */
 #define VERSION_SIZE 64
 
@@ -115,6 +118,11 @@ static bool is_owner_callback_registered = false;
 /* plans of fp_spi_prepare_user that are not yet freed, in TopMemoryContext */
 static List *user_plans = NIL;
 
+/* ms; 0: the process has none of its own */
+static int	pinned_lock_timeout = 0;
+/* fp_spi_try, in this transaction of a process of flowpg's own */
+static bool has_waited_in_vain = false;
+
 /* what was current when fp_spi_begin_transaction was called */
 static MemoryContext context_before_transaction = NULL;
 
@@ -126,6 +134,7 @@ static uint64 finish_statement(FpRowCallback callback, void *arg,
 static bool push_snapshot_if_none(void);
 static void prepare_statement(FpStatement *statement);
 static void pin_local(const char *name, const char *value);
+static void set_lock_timeout(int milliseconds);
 static Oid	read_extension(void);
 static int	compare_versions(const char *a, const char *b);
 static void forget_extension_owner(Datum arg, Oid relid);
@@ -423,10 +432,21 @@ fp_spi_pin_lock_timeout(const char *timeout)
 	for (int i = 0; i < lengthof(pinned_ints); i++)
 	{
 		if (pinned_ints[i].variable == &LockTimeout)
-		{
-			pinned_ints[i].value = LockTimeout;
 			pinned_ints[i].value_text = timeout;
-		}
+	}
+	pinned_lock_timeout = LockTimeout;
+	set_lock_timeout(pinned_lock_timeout);
+}
+
+/* For the process's own statements alone, and past GUC: this is for a moment. */
+static void
+set_lock_timeout(int milliseconds)
+{
+	LockTimeout = milliseconds;
+	for (int i = 0; i < lengthof(pinned_ints); i++)
+	{
+		if (pinned_ints[i].variable == &LockTimeout)
+			pinned_ints[i].value = milliseconds;
 	}
 }
 
@@ -563,8 +583,18 @@ fp_spi_free_user_plans(void)
 bool
 fp_spi_try(void (*work) (void *arg), void *arg)
 {
-	return fp_spi_catch(work, arg, false /* is_undone */ ,
-						is_lock_error) == NULL;
+	bool		is_short = pinned_lock_timeout != 0 && has_waited_in_vain;
+	bool		is_done;
+
+	/* an error that is raised ends the transaction, and this with it */
+	if (is_short)
+		set_lock_timeout(SHORT_LOCK_TIMEOUT);
+	is_done = fp_spi_catch(work, arg, false /* is_undone */ ,
+						   is_lock_error) == NULL;
+	if (is_short)
+		set_lock_timeout(pinned_lock_timeout);
+	has_waited_in_vain |= !is_done;
+	return is_done;
 }
 
 ErrorData *
@@ -610,6 +640,9 @@ void
 fp_spi_begin_transaction(const char *activity)
 {
 	context_before_transaction = CurrentMemoryContext;
+	has_waited_in_vain = false;
+	if (pinned_lock_timeout != 0)
+		set_lock_timeout(pinned_lock_timeout);
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (activity != NULL)

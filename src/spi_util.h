@@ -146,6 +146,10 @@ extern void fp_spi_free_user_plans(void);
  * Runs work in a subtransaction.  False: a lock that it needs could not be had
  * in time (lock_timeout), and what it has done is undone; other errors are
  * raised.  What it leaves in memory besides is the caller's to put right.
+ *
+ * Where a lock_timeout is pinned, it is waited for in vain once a transaction:
+ * after that each try gives up almost at once, so that a thousand of them do
+ * not wait a thousand times.
  */
 extern bool fp_spi_try(void (*work) (void *arg), void *arg);
 

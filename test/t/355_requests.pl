@@ -132,6 +132,21 @@ wait_for($node, q{SELECT count(*) = 1 FROM flow.dag_run WHERE dag_id = 'v' AND s
 pass('it is made up for after the lock');
 
 # ------------------------------------------------------------------------
+# Many runs of which none can end: they do not wait one after the other.
+
+$holder->query_safe(q{BEGIN; INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('many', '2024-06-01')});
+define($node, q{
+SELECT flow_create_dag('many', max_active_runs => 100000);
+SELECT flow_add_sql('many', 'a', 'SELECT 1');
+SELECT count(flow_trigger('many')) FROM generate_series(1, 2000);
+});
+wait_for($node, q{SELECT count(*) = 2000 FROM flow.task_run WHERE dag_id = 'many' AND state = 'success'}, 'their tasks');
+others_go_on('runs that cannot end');
+$holder->query_safe('ROLLBACK');
+wait_for($node, q{SELECT count(*) = 2000 FROM flow.dag_run WHERE dag_id = 'many' AND state = 'success'}, 'all runs');
+pass('all end after the lock');
+
+# ------------------------------------------------------------------------
 # Requests that fail for another reason, now and ever
 
 my $offset_of_bad = -s $node->logfile;
