@@ -26,6 +26,8 @@
 #define STEP_ROWS 5000
 /* ... and a pause, in which others get on */
 #define STEP_PAUSE_MS 100
+/* where a session's lock is in the way, which the step has waited for */
+#define LOCKED_PAUSE_MS 10000
 
 /* from the end of one sweep to the next one at least, in us */
 #define SWEEP_PAUSE (60 * USECS_PER_MINUTE)
@@ -58,6 +60,7 @@ long
 fp_history_tend(void)
 {
 	static TimestampTz last_step = 0;
+	static int	pause = STEP_PAUSE_MS;
 	MemoryContext context = CurrentMemoryContext;
 	TimestampTz now = fp_clock_real();
 
@@ -67,17 +70,17 @@ fp_history_tend(void)
 		begin_sweep(now);
 	if (!is_sweeping)
 		return INT_MAX;
-	if (!TimestampDifferenceExceeds(last_step, now, STEP_PAUSE_MS))
-		return STEP_PAUSE_MS;
+	if (!TimestampDifferenceExceeds(last_step, now, pause))
+		return pause;
 
 	last_step = now;
 	fp_spi_begin_transaction("flowpg: forgetting old runs");
 	MemoryContextSwitchTo(context);
-	/* what a session has locked is looked at again in the next step */
-	(void) fp_spi_try(step, &sweep);
+	/* what a session has locked is looked at again in a later step */
+	pause = fp_spi_try(step, &sweep) ? STEP_PAUSE_MS : LOCKED_PAUSE_MS;
 	fp_spi_commit_transaction();
 	MemoryContextSwitchTo(context);
-	return is_sweeping ? STEP_PAUSE_MS : INT_MAX;
+	return is_sweeping ? pause : INT_MAX;
 }
 
 /*
