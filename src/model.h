@@ -86,8 +86,8 @@ typedef struct FpTask
 	bool		is_rescheduled; /* the same attempt goes on */
 	bool		is_woken;		/* a run that it waits for has ended while it
 								 * was at a worker */
-	bool		must_clear;		/* its attempt is being cancelled so that it
-								 * can run anew */
+	int64		to_clear;		/* its attempt is being cancelled so that it
+								 * can run anew: the request; 0: it is not */
 	bool		waits_for_past; /* past_node is in FpDag.waiting_for_past */
 	bool		is_past_met;	/* its previous run allows it */
 	bool		is_past_queued; /* check_node is in FpModel.past_checks */

@@ -64,7 +64,8 @@ static FpStatement get_requests = {
 };
 
 static FpStatement list_requests = {
-	"SELECT " REQUEST_COLUMNS "FROM flow.request ORDER BY request_id",
+	"SELECT " REQUEST_COLUMNS "FROM flow.request "
+	"WHERE kind <> 'to_clear' ORDER BY request_id",
 	SPI_OK_SELECT, 0, {0}
 };
 
@@ -78,6 +79,7 @@ static LastDagRequest last_dag_request;
 static bool is_repeated(const char *dag_id);
 static void remember(const char *dag_id);
 static void append_request(const FpRow *row, void *arg);
+static void append_to_clear(const FpRow *row, void *arg);
 static FpRequestKind parse_kind(const char *name);
 
 
@@ -159,6 +161,57 @@ fp_request_store_delete(List *requests)
 	fp_store_execute(&delete_requests, &args, NULL, NULL);
 }
 
+int64
+fp_request_store_add_to_clear(int64 run_id, const char *task_id)
+{
+	static FpStatement statement = {
+		"INSERT INTO flow.request"
+		" (kind, run_id, args, requested_by, requested_at) "
+		"VALUES ('to_clear', $1, jsonb_build_object('task_id', $2), $3, $4) "
+		"RETURNING request_id",
+		SPI_OK_INSERT_RETURNING, 4, {
+			INT8OID, TEXTOID, REGROLEOID, TIMESTAMPTZOID
+		}
+	};
+	FpStoreArgs args = {0};
+	int64		request_id = 0;
+
+	fp_store_args_add_id(&args, run_id);
+	fp_store_args_add_text(&args, task_id);
+	fp_store_args_add_oid(&args, GetUserId());
+	fp_store_args_add_time(&args, fp_clock_real());
+	fp_store_execute(&statement, &args, fp_store_keep_int64, &request_id);
+	return request_id;
+}
+
+List *
+fp_request_store_to_clear(void)
+{
+	static FpStatement statement = {
+		"SELECT request_id, run_id, args ->> 'task_id' FROM flow.request "
+		"WHERE kind = 'to_clear'",
+		SPI_OK_SELECT, 0, {0}
+	};
+	FpStoreArgs args = {0};
+	List	   *result = NIL;
+
+	fp_store_execute(&statement, &args, append_to_clear, &result);
+	return result;
+}
+
+void
+fp_request_store_delete_to_clear(int64 request_id)
+{
+	static FpStatement statement = {
+		"DELETE FROM flow.request WHERE request_id = $1 AND kind = 'to_clear'",
+		SPI_OK_DELETE, 1, {INT8OID}
+	};
+	FpStoreArgs args = {0};
+
+	fp_store_args_add_id(&args, request_id);
+	fp_store_execute(&statement, &args, NULL, NULL);
+}
+
 /*
  * Whether this transaction has just asked the same.  A DAG of a thousand tasks
  * is defined by as many calls, and the scheduler reads it once, after the
@@ -200,6 +253,18 @@ append_request(const FpRow *row, void *arg)
 	request->args = fp_row_text(row, 6);
 	request->requested_by = fp_row_oid(row, 7);
 	*list = lappend(*list, request);
+}
+
+static void
+append_to_clear(const FpRow *row, void *arg)
+{
+	List	  **list = (List **) arg;
+	FpToClear  *to_clear = palloc(sizeof(FpToClear));
+
+	to_clear->request_id = fp_row_int64(row, 1);
+	to_clear->run_id = fp_row_int64(row, 2);
+	to_clear->task_id = fp_row_text(row, 3);
+	*list = lappend(*list, to_clear);
 }
 
 static FpRequestKind

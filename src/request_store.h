@@ -49,6 +49,18 @@ typedef struct FpRequest
 } FpRequest;
 
 /*
+ * A task that a worker had when it was to be cleared, and that is cleared when
+ * its attempt has stopped.  Written by the scheduler, for the one that may
+ * begin again meanwhile; fp_request_store_get and _list leave them out.
+ */
+typedef struct FpToClear
+{
+	int64		request_id;
+	int64		run_id;
+	char	   *task_id;
+} FpToClear;
+
+/*
  * Writes a request and arranges the wake-up.  Called by sessions inside an
  * owner scope (fp_spi_begin_owner) or not: it opens its own.  0 and NULL: not
  * given.
@@ -66,5 +78,10 @@ extern const char *fp_request_kind_name(FpRequestKind kind);
 extern List *fp_request_store_get(const int64 *request_ids, int n);
 extern List *fp_request_store_list(void);
 extern void fp_request_store_delete(List *requests);
+
+/* scheduler: a task to be cleared, by request_id; all, as FpToClear * */
+extern int64 fp_request_store_add_to_clear(int64 run_id, const char *task_id);
+extern List *fp_request_store_to_clear(void);
+extern void fp_request_store_delete_to_clear(int64 request_id);
 
 #endif							/* FLOWPG_REQUEST_STORE_H */

@@ -21,7 +21,9 @@
 #include "clock.h"
 #include "guc.h"
 #include "instance_store.h"
+#include "request_store.h"
 #include "restore.h"
+#include "rework.h"
 #include "run_life.h"
 #include "shmem.h"
 #include "task_run_store.h"
@@ -36,11 +38,14 @@ typedef struct OrdinalEntry
 } OrdinalEntry;
 
 static void restore_runs(FpModel *model, List *backfills, List *runs,
-						 List *adopted, FpTaskRunBatch *lost);
+						 List *adopted, FpTaskRunBatch *lost, List *to_clear);
 static HTAB *restore_backfills(FpModel *model, List *backfills);
 static void look_at_all_dags(FpModel *model);
 static void restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
-						List *adopted, FpTaskRunBatch *lost);
+						List *adopted, FpTaskRunBatch *lost, List *to_clear);
+static const FpToClear *find_to_clear(List *to_clear, int64 run_id,
+									  const char *task_id);
+static void clear_stopped(FpModel *model, List *to_clear);
 static const FpAssignment *find_adopted(List *adopted, int64 run_id,
 										const FpTaskRunRow *row);
 
@@ -49,19 +54,21 @@ fp_restore_model(FpModel *model, List *adopted, bool is_first)
 {
 	List	   *backfills = fp_backfill_store_unfinished();
 	List	   *runs = fp_run_store_unfinished();
+	List	   *to_clear = fp_request_store_to_clear();
 	FpTaskRunBatch *lost = fp_task_run_store_new_batch();
 	ListCell   *lc;
 
 	if (!fp_instance_store_begin())
 		model->has_crashed = is_first;
 
-	restore_runs(model, backfills, runs, adopted, lost);
+	restore_runs(model, backfills, runs, adopted, lost, to_clear);
 	if (lost->n > 0 && fp_guc_logs(LOG))
 		ereport(LOG,
 				(errmsg("flowpg gives back %d task runs that were open when the server stopped",
 						lost->n)));
 	fp_task_run_store_give_back(lost, model->has_crashed, FP_MAX_CRASHES,
 								fp_clock_real());
+	clear_stopped(model, to_clear);
 	fp_callbacks_restore(model, adopted);
 
 	/* what was being cancelled goes on to be; so do runs without a DAG */
@@ -94,7 +101,7 @@ fp_restore_model(FpModel *model, List *adopted, bool is_first)
 /* Enters backfills, and the runs with their places in them. */
 static void
 restore_runs(FpModel *model, List *backfills, List *runs, List *adopted,
-			 FpTaskRunBatch *lost)
+			 FpTaskRunBatch *lost, List *to_clear)
 {
 	HTAB	   *ordinals = restore_backfills(model, backfills);
 	ListCell   *lc;
@@ -117,7 +124,7 @@ restore_runs(FpModel *model, List *backfills, List *runs, List *adopted,
 		}
 		if (!is_queued)
 			restore_run(model, row, entry != NULL ? entry->ordinal : 0,
-						adopted, lost);
+						adopted, lost, to_clear);
 	}
 	hash_destroy(ordinals);
 }
@@ -180,11 +187,12 @@ look_at_all_dags(FpModel *model)
 
 static void
 restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
-			List *adopted, FpTaskRunBatch *lost)
+			List *adopted, FpTaskRunBatch *lost, List *to_clear)
 {
 	FpRun	   *run;
 	List	   *task_versions;
 	List	   *task_runs;
+	List	   *must_clear = NIL;
 	ListCell   *lc;
 
 	if (row->state == FP_RUN_QUEUED)
@@ -201,8 +209,12 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 	{
 		FpTaskRunRow *task_run = lfirst(lc);
 
-		if (task_run->state != FP_TASK_RUN_RUNNING ||
+		if (task_run->state == FP_TASK_RUN_RUNNING &&
 			find_adopted(adopted, row->run_id, task_run) != NULL)
+			continue;
+		if (find_to_clear(to_clear, row->run_id, task_run->task_id) != NULL)
+			must_clear = lappend(must_clear, task_run);
+		if (task_run->state != FP_TASK_RUN_RUNNING)
 			continue;
 		fp_task_run_store_batch_add(lost, row->run_id, row->dag_id,
 									task_run->task_id, task_run->map_index,
@@ -211,6 +223,14 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 		if (model->has_crashed && ++task_run->crashes >= FP_MAX_CRASHES)
 			task_run->state = FP_TASK_RUN_FAILED;
 	}
+	foreach(lc, must_clear)
+	{
+		FpTaskRunRow *task_run = lfirst(lc);
+
+		task_run->state = FP_TASK_RUN_NONE;
+		task_run->failures = task_run->crashes = 0;
+		task_run->retry_at = DT_NOBEGIN;
+	}
 
 	fp_model_start_run(model, run, row->version, task_versions, task_runs);
 	for (int i = 0; i < run->version->ntasks; i++)
@@ -218,6 +238,7 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 		FpTask	   *task = &run->tasks[i];
 		FpTaskRunRow key;
 		const FpAssignment *assignment;
+		const FpToClear *stopping;
 
 		if (task->state != FP_TASK_RUN_RUNNING)
 			continue;
@@ -227,10 +248,56 @@ restore_run(FpModel *model, const FpRunRow *row, int64 ordinal,
 		assignment = find_adopted(adopted, row->run_id, &key);
 		Assert(assignment != NULL);
 		fp_model_set_token(model, task, assignment->token);
+		stopping = find_to_clear(to_clear, row->run_id, key.task_id);
+		if (stopping != NULL)
+			fp_rework_wait_for(model, task, stopping->request_id);
 	}
 	fp_run_life_set_deadline(model, run, row->started_at);
 	fp_run_life_follow_branches(model, run);
 	fp_task_state_begin_run(model, run);
+}
+
+/*
+ * What was to be cleared when its attempt had stopped, and has stopped: its
+ * row, which memory takes to be clear already, after the attempts that were
+ * lost have been given back.
+ */
+static void
+clear_stopped(FpModel *model, List *to_clear)
+{
+	ListCell   *lc;
+
+	foreach(lc, to_clear)
+	{
+		const FpToClear *entry = lfirst(lc);
+		FpRun	   *run = fp_model_run(model, entry->run_id);
+		bool		is_stopping = false;
+
+		for (int i = 0; run != NULL && run->version != NULL &&
+			 i < run->version->ntasks; i++)
+			is_stopping |= run->tasks[i].to_clear == entry->request_id;
+		if (is_stopping)
+			continue;
+		if (run != NULL && run->version != NULL)
+			(void) fp_task_run_store_clear(entry->run_id,
+										   list_make1(entry->task_id));
+		fp_request_store_delete_to_clear(entry->request_id);
+	}
+}
+
+static const FpToClear *
+find_to_clear(List *to_clear, int64 run_id, const char *task_id)
+{
+	ListCell   *lc;
+
+	foreach(lc, to_clear)
+	{
+		const FpToClear *entry = lfirst(lc);
+
+		if (entry->run_id == run_id && strcmp(entry->task_id, task_id) == 0)
+			return entry;
+	}
+	return NULL;
 }
 
 static const FpAssignment *

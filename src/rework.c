@@ -15,6 +15,7 @@
 #include "dispatch.h"
 #include "link.h"
 #include "past.h"
+#include "request_store.h"
 #include "rework.h"
 #include "run_life.h"
 #include "spi_util.h"
@@ -87,13 +88,13 @@ void
 fp_rework_cleared(FpModel *model, FpTask *task)
 {
 	FpRun	   *run = task->run;
-
 	bool		is_done = true;
 
 	fp_task_state_record_decided(model);
-	task->must_clear = false;
+	fp_request_store_delete_to_clear(task->to_clear);
+	task->to_clear = 0;
 	for (int i = 0; i < run->version->ntasks; i++)
-		is_done &= !run->tasks[i].must_clear;
+		is_done &= run->tasks[i].to_clear == 0;
 	if (is_done)
 	{
 		model->cancelling = list_delete_ptr(model->cancelling, run);
@@ -157,17 +158,24 @@ stop_at_workers(FpModel *model, FpRun *run, List *task_ids, bool is_clearing)
 			fp_model_set_token(model, task, 0);
 			idle = lappend(idle, lfirst(lc));
 		}
-		else if (is_clearing)
-		{
-			MemoryContext previous = MemoryContextSwitchTo(model->context);
-
-			task->must_clear = true;
-			model->cancelling = list_append_unique_ptr(model->cancelling, run);
-			model->reminded_at = fp_clock_real();
-			MemoryContextSwitchTo(previous);
-		}
+		else if (is_clearing && task->to_clear == 0)
+			fp_rework_wait_for(model, task,
+							   fp_request_store_add_to_clear(run->run_id,
+															 lfirst(lc)));
 	}
 	return idle;
+}
+
+/* Its worker has been told to stop, and is reminded of it. */
+void
+fp_rework_wait_for(FpModel *model, FpTask *task, int64 to_clear)
+{
+	MemoryContext previous = MemoryContextSwitchTo(model->context);
+
+	task->to_clear = to_clear;
+	model->cancelling = list_append_unique_ptr(model->cancelling, task->run);
+	model->reminded_at = fp_clock_real();
+	MemoryContextSwitchTo(previous);
 }
 
 static void

@@ -20,7 +20,13 @@
 extern bool fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 							FpTaskRunState state, bool is_cascaded);
 
-/* the worker of a task that is to be cleared (must_clear) has stopped */
+/*
+ * A task at a worker is to be cleared when its attempt has stopped, by this
+ * request (fp_request_store_add_to_clear); ...
+ */
+extern void fp_rework_wait_for(FpModel *model, FpTask *task, int64 to_clear);
+
+/* ... and now it has */
 extern void fp_rework_cleared(FpModel *model, FpTask *task);
 
 #endif							/* FLOWPG_REWORK_H */

@@ -25,6 +25,7 @@
 #include "guc.h"
 #include "link.h"
 #include "past.h"
+#include "request_store.h"
 #include "run_life.h"
 #include "spi_util.h"
 #include "task_run_store.h"
@@ -562,6 +563,11 @@ fp_run_life_cancel(FpModel *model, FpRun *run, const char *message)
 	for (int i = 0; i < run->version->ntasks; i++)
 	{
 		FpTask	   *task = &run->tasks[i];
+
+		/* it is not run again after all */
+		if (task->to_clear != 0)
+			fp_request_store_delete_to_clear(task->to_clear);
+		task->to_clear = 0;
 
 		/* one that no worker has begun is just taken back */
 		if (task->token != 0 && fp_dispatch_cancel(task->token, false))

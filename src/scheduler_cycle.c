@@ -276,7 +276,7 @@ take_result(FpModel *model, Cycle *cycle, const FpDone *done)
 		fp_callbacks_ended(model, run, false);
 		return;
 	}
-	if (task->must_clear && !run->is_cancelling)
+	if (task->to_clear != 0)
 	{
 		/* however it has ended, it is to run anew */
 		begin_work(cycle);
@@ -483,7 +483,7 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 				 errdetail("Run " INT64_FORMAT ", try %d.", run->run_id,
 						   task->try_number)));
 
-	if (task->must_clear && !run->is_cancelling)
+	if (task->to_clear != 0)
 	{
 		fp_rework_cleared(model, task);
 		return;
@@ -575,7 +575,7 @@ remind_cancelled(FpModel *model)
 		for (int i = 0; i < run->version->ntasks; i++)
 		{
 			if (run->tasks[i].token != 0 &&
-				(run->is_cancelling || run->tasks[i].must_clear))
+				(run->is_cancelling || run->tasks[i].to_clear != 0))
 				(void) fp_dispatch_cancel(run->tasks[i].token,
 										  must_terminate);
 		}

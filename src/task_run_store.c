@@ -396,8 +396,7 @@ fp_task_run_store_clear(int64 run_id, List *task_ids)
 		"failures = 0, crashes = 0, bad_rows = 0, "
 		"position = CASE WHEN position ? 'start' "
 		"THEN position - '{last,open,claimed}'::text[] END "
-		"WHERE run_id = $1 AND state IS NOT NULL "
-		"AND ($2 IS NULL OR task_id = ANY ($2))",
+		"WHERE run_id = $1 AND ($2 IS NULL OR task_id = ANY ($2))",
 		SPI_OK_UPDATE, 2, {INT8OID, TEXTARRAYOID}
 	};
 	static FpStatement bad_row_statement = {

@@ -81,6 +81,95 @@ is(wait_for_backfill($node, backfill($node, 'daily', '2024-01-02', '2024-01-02',
 is(tries($run), 'b:1 c:1', 'without what was marked a success');
 
 # ------------------------------------------------------------------------
+# Tasks that are to be cleared, and are still at a worker
+
+define($node, q{
+CREATE TABLE may_stop ();
+CREATE FUNCTION stay() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE NOT EXISTS (SELECT FROM may_stop) LOOP
+		BEGIN
+			PERFORM pg_sleep(0.01);
+		EXCEPTION WHEN query_canceled THEN
+			NULL;
+		END;
+	END LOOP;
+	RAISE 'has stopped';
+END $$;
+SELECT flow_create_dag('stubborn', NULL);
+SELECT flow_add_sql('stubborn', 'a', 'SELECT CASE WHEN run.try_number = 1 THEN stay() ELSE pg_advisory_xact_lock_shared(3) END, work()');
+SELECT flow_add_sql('stubborn', 'b', 'SELECT work()', upstream => '{a}');
+});
+
+sub clear_running
+{
+	value($node, 'TRUNCATE may_stop');
+	my $run = trigger($node, 'stubborn');
+	wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'flowpg worker' AND wait_event = 'PgSleep'}, 'the task to run');
+	is(value($node, q{SELECT flow_clear('stubborn', task_ids => '{a}') > 0}), 't', 'a task that does not stop at once is cleared');
+	wait_for($node, q{SELECT count(*) = 0 FROM flow.request WHERE kind = 'clear'}, 'it to be told to stop');
+	return $run;
+}
+
+$run = clear_running();
+begin_again();
+value($node, 'INSERT INTO may_stop DEFAULT VALUES');
+is(wait_for_run($node, $run), 'success', 'the scheduler begins again, and the task stops: it runs anew');
+is(tries($run), 'a:2 b:1', 'with what follows');
+
+# stopped while no scheduler was there
+$run = clear_running();
+my $pid = scheduler_pid($node);
+signal_process('STOP', $pid);
+value($node, 'INSERT INTO may_stop DEFAULT VALUES');
+wait_for_task($node, $run, 'a', 'cancelled');
+signal_process($_, $pid) foreach qw(TERM CONT);
+wait_for_scheduler($node, not_pid => $pid);
+is(wait_for_run($node, $run), 'success', 'the task stops while no scheduler is there: it runs anew');
+is(tries($run), 'a:2 b:1', 'with what follows');
+wait_for_no_request();
+
+# a crash
+$gate = close_gate($node, 3);
+$run = clear_running();
+$gate->open;
+$node->stop('immediate');
+$node->start;
+$gate = close_gate($node, 3);
+wait_for($node, "SELECT count(*) = 1 FROM flow.task_run WHERE run_id = $run AND task_id = 'a' AND try_number > 1", 'the task to run anew');
+is(value($node, "SELECT crashes, failures FROM flow.task_run WHERE run_id = $run AND task_id = 'a'"), '0|0', 'after a crash of the server it is cleared, too');
+$gate->open;
+is(wait_for_run($node, $run), 'success', 'and runs anew');
+wait_for_no_request();
+
+# cancelled after all
+$run = clear_running();
+value($node, "SELECT flow_cancel_run($run)");
+wait_for($node, "SELECT is_cancelling FROM flow.dag_run WHERE run_id = $run", 'the run to be cancelled');
+begin_again();
+value($node, 'INSERT INTO may_stop DEFAULT VALUES');
+is(wait_for_run($node, $run), 'cancelled', 'a run that is cancelled after it was cleared is cancelled');
+wait_for_no_request();
+
+# ------------------------------------------------------------------------
+# A run that cannot end just now, for a session has a lock on what it writes
+
+define($node, q{
+SELECT flow_create_dag('held', NULL);
+SELECT flow_add_sql('held', 'a', 'SELECT work()');
+});
+my $session = $node->background_psql('postgres');
+$session->query_safe(q{BEGIN; INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('held', '2024-01-10')});
+$run = trigger($node, 'held');
+wait_for_task($node, $run, 'a', 'success');
+is(value($node, q{SELECT flow_clear('held')}), '1', 'a task is cleared of a run that cannot end just now');
+wait_for_no_request();
+$session->query_safe('ROLLBACK');
+$session->quit;
+is(wait_for_run($node, $run), 'success', 'the run succeeds');
+is(tries($run), 'a:1 a:2', 'and has done it again');
+
+# ------------------------------------------------------------------------
 
 unlike(slurp_file($node->logfile), qr/23505|duplicate key/, 'the scheduler has made no row twice');
 $node->stop;
