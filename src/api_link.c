@@ -144,6 +144,13 @@ flow_dependency_trigger(PG_FUNCTION_ARGS)
 		check_link(&link, &old);
 	else
 	{
+		/* the policy on what may be deleted goes by an old snapshot, too */
+		if (old.tobe_dag != NULL && fp_dag_rights_is_anothers(old.tobe_dag))
+			ereport(ERROR,
+					(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("permission denied for dag \"%s\"", old.tobe_dag),
+					 errhint("A dependency is changed by the owner of the DAG that depends, or a member of that role.")));
+
 		if (old.tobe_dag != NULL)
 			request_dag(old.tobe_dag);
 		if (link.tobe_dag != NULL)
