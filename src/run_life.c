@@ -58,6 +58,8 @@ typedef struct RunEnd
 
 static void record_end(void *arg);
 static bool has_run_to_end(FpDag *dag, TimestampTz logical_date);
+static TimestampTz end_of_existing(const char *dag_id,
+								   const FpInterval *interval);
 static void make_due_run(void *arg);
 static void record_progress(void *arg);
 static void put_off_dag(FpModel *model, FpDag *dag);
@@ -134,6 +136,8 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 		/* 0: a backfill's run stands for the interval */
 		if (row.run_id != 0)
 			fp_run_life_enter(model, &row, 0);
+		else if (dag->schedule->kind == FP_SCHEDULE_CONTINUOUS)
+			dag->next.end = end_of_existing(dag->dag_id, &dag->next);
 		nmade++;
 
 		dag->bounds.has_last = true;
@@ -141,7 +145,9 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 		dag->row->has_last = true;
 		dag->row->last_start = dag->next.start;
 		dag->row->last_end = dag->next.end;
-		dag->has_next = (dag->schedule->kind != FP_SCHEDULE_CONTINUOUS) &&
+		/* @continuous: the end of the run that has been made brings the next */
+		dag->has_next = (dag->schedule->kind != FP_SCHEDULE_CONTINUOUS ||
+						 row.run_id == 0) &&
 			fp_schedule_next_run(dag->schedule, &dag->bounds, now,
 								 &dag->next);
 	}
@@ -181,6 +187,26 @@ has_run_to_end(FpDag *dag, TimestampTz logical_date)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * Where the run that stands for a @continuous interval ends: it goes as far as
+ * its backfill has made it.  Later than it starts, or it would be met again.
+ */
+static TimestampTz
+end_of_existing(const char *dag_id, const FpInterval *interval)
+{
+	ListCell   *lc;
+
+	foreach(lc, fp_run_store_between(dag_id, interval->start,
+									 interval->start + 1))
+	{
+		FpRunRow   *row = lfirst(lc);
+
+		if (row->logical_date == interval->start)
+			return Max(row->data_interval_end, interval->start + 1);
+	}
+	return interval->end;
 }
 
 /* Inserts a due run; run_id 0: it is there. */

@@ -79,6 +79,21 @@ is($node->safe_psql('postgres', $runs),
 	'gone_backfill 1 success, gone_interval 2 success, gone_waiting 3 queued, gone_waiting 1 success, sound 4 success',
 	'in a timezone that there is they run');
 
+# A schedule that goes on from where a backfill has been already.
+define($node, q{
+SELECT flow_create_dag('continuous', NULL, '2024-06-01');
+SELECT flow_add_sql('continuous', 'a', 'SELECT 1');
+});
+$backfill = $node->safe_psql('postgres', q{SELECT flow_backfill('continuous', span => '[2024-06-01 00:00+00, 2024-06-03 00:00+00)')});
+is(wait_for_backfill($node, $backfill), 'success', 'a backfill before there is a schedule');
+$node->safe_psql('postgres', q{SELECT flow_alter_dag('continuous', '@continuous')});
+my $spans = q{SELECT string_agg(format('%s %s %s-%s', run_type, state, to_char(data_interval_start, 'DD HH24'), to_char(data_interval_end, 'DD HH24')), ', ' ORDER BY logical_date)
+	FROM flow.dag_run WHERE dag_id = 'continuous'};
+wait_for($node, $spans, 'the next run', expected => 'backfill success 01 00-03 00, scheduled success 03 00-05 12');
+advance($node, '2024-06-05 13:00:00+00');
+is($node->safe_psql('postgres', q{SELECT range_agg(tstzrange(data_interval_start, data_interval_end)) FROM flow.dag_run WHERE dag_id = 'continuous' AND state = 'success'}),
+	'{["2024-06-01 00:00:00+00","2024-06-05 13:00:00+00")}', '@continuous leaves nothing out after a backfill, and goes on');
+
 # A long catchup of which each run waits for the one before, which has failed.
 define($node, q{
 SELECT flow_create_dag('stuck', '@hourly', '1900-01-01', depends_on_past => true, catchup => true);
