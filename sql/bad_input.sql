@@ -36,3 +36,21 @@ SELECT flow_create_dag('too_long', retry_delay => '10001 years');
 SELECT flow_create_dag('too_long', dagrun_timeout => '10000 years');
 SELECT flow_add_sql('too_long', 'a', 'SELECT 1', execution_timeout => '2147483647 days');
 SELECT flow_drop_dag('too_long');
+
+-- intervals of which nobody can say how long they are: months of 30 days made
+-- more than zero of these
+\set VERBOSITY default
+SELECT flow_create_dag('mixed', retry_delay => make_interval(months => -71582788, days => 2147483641));
+\set VERBOSITY terse
+SELECT flow_create_dag('mixed', retry_delay => '-1 year 361 days');
+SELECT flow_create_dag('mixed', dagrun_timeout => '1 mon -30 days 00:00:01');
+SELECT flow_apply('{"dag_id": "mixed", "retry_delay": "-1 day +24:00:01"}');
+SELECT flow_create_dag('mixed', retry_delay => '1 mon 1 day 00:00:01');
+SELECT flow_add_sql('mixed', 'a', 'SELECT 1', execution_timeout => '1 day -1 hour');
+SELECT flow_add_sensor('mixed', 'a', 'SELECT true', poke_interval => '-1 mon 31 days');
+SELECT flow_add_sql('mixed', 'a', 'SELECT 1');
+SELECT flow_preview_backfill('mixed', span => '[2024-01-01,2024-02-01)', chunk => '-1 mon 31 days');
+
+-- months counted from before the year 1
+SELECT data_interval_start, data_interval_end FROM flow_preview_backfill('mixed', span => '["0002-11-15 00:00Z BC","0001-06-01 00:00Z")', chunk => '1 year');
+SELECT flow_drop_dag('mixed');

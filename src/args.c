@@ -127,33 +127,38 @@ fp_args_required_int(FunctionCallInfo fcinfo, int n, const char *argument,
 }
 
 /*
- * Months and days count as core compares them: 30 days, 24 hours.
+ * How long a month is depends on where it is added: of parts with different
+ * signs nobody knows whether they are more than zero.
  */
 Interval *
 fp_args_interval(FunctionCallInfo fcinfo, int n, const char *argument,
 				 FpArgsSign sign)
 {
-	static const Interval zero = {0};
 	static const Interval longest = {
 		.month = MAX_INTERVAL_YEARS * MONTHS_PER_YEAR
 	};
 	Interval   *interval;
-	bool		is_accepted = false;
+	bool		is_below;
+	bool		is_above;
+	bool		is_accepted;
 
 	if (PG_ARGISNULL(n))
 		return NULL;
 
 	interval = PG_GETARG_INTERVAL_P(n);
-	if (!INTERVAL_NOT_FINITE(interval))
-	{
-		int			compared;
-
-		compared = DatumGetInt32(DirectFunctionCall2(interval_cmp,
-													 IntervalPGetDatum(interval),
-													 IntervalPGetDatum(&zero)));
-		is_accepted = compared > 0 ||
-			(compared == 0 && sign == FP_ARGS_ZERO_OR_MORE);
-	}
+	is_below = interval->month < 0 || interval->day < 0 || interval->time < 0;
+	is_above = interval->month > 0 || interval->day > 0 || interval->time > 0;
+	if (INTERVAL_NOT_FINITE(interval))
+		is_accepted = false;
+	else if (is_below && is_above)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid %s \"%s\"", argument,
+						fp_args_interval_text(interval)),
+				 errdetail("Some of its parts are negative and others are not."),
+				 errhint("Give months, days and time that are all zero or longer, such as \"1 day 12 hours\".")));
+	else
+		is_accepted = !is_below && (is_above || sign == FP_ARGS_ZERO_OR_MORE);
 	if (!is_accepted)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

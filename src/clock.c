@@ -35,6 +35,15 @@ fp_clock_now(void)
 }
 
 TimestampTz
+fp_clock_after(int64 delay)
+{
+	TimestampTz now = fp_clock_now();
+
+	delay = Max(delay, 0);
+	return now < END_TIMESTAMP - 1 - delay ? now + delay : END_TIMESTAMP - 1;
+}
+
+TimestampTz
 fp_clock_real(void)
 {
 	return GetCurrentTimestamp();

@@ -13,6 +13,9 @@
 /* what decisions take for the present time: flowpg.simulated_now, or real */
 extern TimestampTz fp_clock_now(void);
 
+/* so many microseconds after that, none if negative; as late as a time can be */
+extern TimestampTz fp_clock_after(int64 delay);
+
 /* the real time: started_at, ended_at, timeouts, waiting */
 extern TimestampTz fp_clock_real(void);
 

@@ -677,8 +677,11 @@ add_chunks(TimestampTz start, const Interval *chunk, int64 n, pg_tz *zone)
 					 errmsg("timestamp out of range")));
 		month = (int64) tm.tm_year * MONTHS_PER_YEAR + tm.tm_mon - 1 +
 			n * chunk->month;
-		tm.tm_year = month / MONTHS_PER_YEAR;
-		tm.tm_mon = month % MONTHS_PER_YEAR + 1;
+		tm.tm_mon = month % MONTHS_PER_YEAR;
+		if (tm.tm_mon < 0)		/* before the year 1 */
+			tm.tm_mon += MONTHS_PER_YEAR;
+		tm.tm_year = (month - tm.tm_mon) / MONTHS_PER_YEAR;
+		tm.tm_mon++;
 		tm.tm_mday = Min(tm.tm_mday,
 						 day_tab[isleap(tm.tm_year)][tm.tm_mon - 1]);
 		julian = date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) + n * chunk->day;

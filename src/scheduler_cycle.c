@@ -453,8 +453,8 @@ take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
 	else if (task->failures < spec->retries)
 	{
 		state = FP_TASK_RUN_UP_FOR_RETRY;
-		retry_at = fp_clock_now() +
-			fp_task_state_retry_delay(spec, task->failures + 1);
+		retry_at = fp_clock_after(fp_task_state_retry_delay(spec,
+															task->failures + 1));
 	}
 	else
 		state = FP_TASK_RUN_FAILED;

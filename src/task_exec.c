@@ -588,8 +588,8 @@ run_sensor(Attempt *attempt)
 	}
 	else if (timeout <= 0 ||
 			 fp_clock_real() < attempt->started_at + timeout)
-		reschedule(attempt, fp_clock_now() +
-				   param_interval(attempt, "poke_interval"));
+		reschedule(attempt,
+				   fp_clock_after(param_interval(attempt, "poke_interval")));
 	else
 	{
 		/* as in Airflow, a sensor that has timed out is not tried again */
@@ -694,7 +694,7 @@ run_trigger(Attempt *attempt)
 	}
 
 	if (child_row != NULL && !fp_run_state_is_finished(child_row->state))
-		reschedule(attempt, fp_clock_now() + TRIGGER_POKE_US);
+		reschedule(attempt, fp_clock_after(TRIGGER_POKE_US));
 	else if (child_row != NULL && child_row->state == FP_RUN_SUCCESS)
 	{
 		fill_end(attempt, &end, FP_TASK_RUN_SUCCESS);
@@ -919,7 +919,7 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 		if (assignment->may_retry)
 		{
 			end.state = FP_TASK_RUN_UP_FOR_RETRY;
-			end.retry_at = fp_clock_now() + assignment->retry_delay;
+			end.retry_at = fp_clock_after(assignment->retry_delay);
 			done->will_retry = true;
 			done->retry_at = end.retry_at;
 		}

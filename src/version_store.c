@@ -18,8 +18,10 @@
 #include "store_args.h"
 #include "version_store.h"
 
+/* 0: none; 10000 years at most, the longest that args.c lets through */
 #define INTERVAL_US(column) \
-	"(extract(epoch FROM " column ") * 1000000)::bigint"
+	"least(greatest(extract(epoch FROM " column ") * 1000000, 0), " \
+	"315576000000000000)::bigint"
 
 static void add_version(FpStoreArgs *args, const char *dag_id, int version);
 static void keep_dag_version(const FpRow *row, void *arg);
