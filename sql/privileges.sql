@@ -299,6 +299,7 @@ INSERT INTO flow.task_version SELECT dag_id, 1, 't', 'sql', 'all_success', '{}',
     'default', 1, 1, false FROM flow.dag;
 INSERT INTO flow.coverage SELECT dag_id, '{}' FROM flow.dag;
 INSERT INTO flow.dag_progress SELECT dag_id, '2024-01-01', '2024-01-01' FROM flow.dag;
+INSERT INTO flow.set_off (dag_id, first_version, from_at, until_at) SELECT dag_id, 1, '2024-01-01', '2024-01-01' FROM flow.dag;
 INSERT INTO flow.position SELECT dag_id, 't', '{}', '2024-01-01' FROM flow.dag;
 INSERT INTO flow.backfill (dag_id, span, reprocess, state, created_at, requested_by)
 SELECT dag_id, 'empty', 'none', 'success', '2024-01-01', owner FROM flow.dag;
@@ -312,6 +313,7 @@ SELECT 'dag_version', dag_id FROM flow.dag_version UNION ALL
 SELECT 'task_version', dag_id FROM flow.task_version UNION ALL
 SELECT 'coverage', dag_id FROM flow.coverage UNION ALL
 SELECT 'dag_progress', dag_id FROM flow.dag_progress UNION ALL
+SELECT 'set_off', dag_id FROM flow.set_off UNION ALL
 SELECT 'position', dag_id FROM flow.position UNION ALL
 SELECT 'backfill', dag_id FROM flow.backfill UNION ALL
 SELECT 'backfill_run', count(*)::text FROM flow.backfill_run UNION ALL

@@ -119,6 +119,7 @@ VALUES (:run, 'secret dag', 'secret upsert', -1, 1, 1, 'secret', '{"a": 1}', '{"
 INSERT INTO flow.callback (run_id, run_state, state, queued_at, message) VALUES (:run, 'failed', 'failed', '2024-01-02', 'secret');
 INSERT INTO flow.coverage VALUES ('secret dag', '{[2024-01-01,2024-01-02)}');
 INSERT INTO flow.dag_progress VALUES ('secret dag', '2024-01-01', '2024-01-02');
+INSERT INTO flow.set_off (dag_id, first_version, from_at, until_at) VALUES ('secret dag', 1, '2024-01-01', '2024-01-02');
 INSERT INTO flow.position VALUES ('secret dag', 'secret upsert', '{"last": {"a": "secret"}}', '2024-01-02');
 SET SESSION AUTHORIZATION regress_rights_ann;
 SELECT flow_backfill('secret dag', '2024-02-01', '2024-02-02', conf => '{"secret": 1}') AS backfill \gset

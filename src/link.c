@@ -8,6 +8,10 @@
  * afterwards: a crash in between loses and doubles nothing.  That a run for
  * an interval is made once only is the unique index of dag_run's doing.
  *
+ * A success may cover any number of another DAG's intervals.  Runs for that many
+ * are made over several cycles; what is left stands in flow.set_off, written in
+ * the same commit (set_off_intervals, fp_link_go_on).
+ *
  * An asis DAG that has intervals of its own (a schedule, or asis DAGs that
  * have) speaks by coverage; every other one, also a name that is no DAG here,
  * speaks by date, through its rows in dag_log.
@@ -16,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/datetime.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -24,7 +29,25 @@
 #include "coverage_store.h"
 #include "link.h"
 #include "run_planner.h"
+#include "set_off_store.h"
 #include "spi_util.h"
+
+/* Intervals looked at in one cycle, of those of which there are many at once. */
+#define MAX_SET_OFF_AT_ONCE 500
+
+/* Pieces of coverage that are read at once. */
+#define MAX_PIECES 1000
+
+/* Where a session's lock is in the way, it is tried again after this long. */
+#define LOCKED_DELAY_MS 1000
+
+/* A row of flow.set_off, and the runs that are made for it. */
+typedef struct GoingOn
+{
+	FpModel    *model;
+	FpSetOffRow *row;
+	List	   *made;			/* FpRunRow * */
+} GoingOn;
 
 /* A DAG without a schedule, some of whose asis DAGs have been looked at. */
 typedef struct OpenDag
@@ -63,6 +86,17 @@ static void set_off(FpModel *model, FpDag *tobe, TimestampTz from,
 					TimestampTz until, List **made);
 static void set_off_by_date(FpModel *model, FpDag *tobe, DateADT date,
 							List **made);
+static void set_off_intervals(FpModel *model, FpDag *tobe,
+							  FpSchedule *schedule, TimestampTz from,
+							  TimestampTz until, List **made);
+static TimestampTz make_satisfied(FpModel *model, FpDag *tobe,
+								  FpSchedule *schedule, FpInterval interval,
+								  TimestampTz until, List **made);
+static bool have_word(FpDag *tobe, List *words, TimestampTz end);
+static void go_on(void *arg);
+static void catch_up(FpModel *model, FpDag *dag, List *runs, List **made);
+static void catch_up_by_date(FpModel *model, FpDag *dag, List *runs,
+							 List **made);
 static void make_run(FpDag *tobe, TimestampTz start, TimestampTz end,
 					 List **made);
 static DateADT date_in_zone(TimestampTz at, const char *timezone);
@@ -200,28 +234,133 @@ set_off_since_pause(void *arg)
 	FpDag	   *dag = self->tobe;
 	TimestampTz since = dag->row->paused_at;
 	ListCell   *lc;
-	ListCell   *lr;
 
 	foreach(lc, dag->row->asis_dags)
 	{
 		char	   *asis_dag = lfirst(lc);
-		bool		by_date = speaks_by_date(model, asis_dag);
 		List	   *runs = fp_run_store_succeeded_since(asis_dag, since);
 
 		if (!dag->row->catchup && runs != NIL)
 			runs = list_make1(llast(runs));
-		foreach(lr, runs)
-		{
-			FpRunRow   *row = lfirst(lr);
+		if (speaks_by_date(model, asis_dag))
+			catch_up_by_date(model, dag, runs, &self->made);
+		else
+			catch_up(model, dag, runs, &self->made);
+	}
+}
 
-			if (by_date)
-				set_off_by_date(model, dag,
-								date_in_zone(row->data_interval_end,
-											 dag->row->timezone), &self->made);
-			else
-				set_off(model, dag, row->data_interval_start,
-						row->data_interval_end, &self->made);
+void
+fp_link_go_on(FpModel *model)
+{
+	GoingOn		going = {0};
+
+	going.model = model;
+	model->nset_off = 0;
+	if (model->set_off_at > fp_clock_real())
+		return;
+	for (int i = 0; i < MAX_SET_OFF_AT_ONCE; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (model->nset_off >= MAX_SET_OFF_AT_ONCE)
+			break;
+		going.row = fp_set_off_store_next(model->next_set_off);
+		if (going.row == NULL)
+		{
+			model->set_off_at = DT_NOEND;
+			return;
 		}
+		going.made = NIL;
+		if (!fp_spi_try(go_on, &going))
+		{
+			/* a session holds what has to be written: others are not held up */
+			fp_set_off_store_delete(going.row->set_off_id);
+			fp_set_off_store_add(going.row);
+			model->next_set_off = going.row->set_off_id + 1;
+			model->set_off_at = TimestampTzPlusMilliseconds(fp_clock_real(),
+															LOCKED_DELAY_MS);
+			return;
+		}
+		fp_link_enter(model, going.made);
+		model->next_set_off = going.row->set_off_id + 1;
+	}
+	model->set_off_at = DT_NOBEGIN;
+}
+
+/*
+ * Makes the runs for one row, or some of them and a row for the others.  That
+ * the DAG has been paused since does not matter: then they wait.
+ */
+static void
+go_on(void *arg)
+{
+	GoingOn    *going = arg;
+	const FpSetOffRow *row = going->row;
+	FpDag	   *tobe = fp_model_dag(going->model, row->dag_id, false);
+	FpSchedule *schedule = NULL;
+
+	fp_set_off_store_delete(row->set_off_id);
+	if (tobe == NULL || tobe->row == NULL || tobe->row->schedule != NULL ||
+		tobe->row->first_version != row->first_version ||
+		!tobe->row->has_tasks)
+		return;
+	schedule = effective_schedule(going->model, tobe);
+	if (schedule != NULL && schedule->kind != FP_SCHEDULE_CONTINUOUS)
+		set_off_intervals(going->model, tobe, schedule, row->from, row->until,
+						  &going->made);
+}
+
+/*
+ * What follows from runs, in order of time, that have succeeded: of those that
+ * follow on each other at once, which a long pause makes many.
+ */
+static void
+catch_up(FpModel *model, FpDag *dag, List *runs, List **made)
+{
+	FpSchedule *schedule = effective_schedule(model, dag);
+	bool		is_joined = schedule != NULL &&
+		schedule->kind != FP_SCHEDULE_CONTINUOUS;
+	TimestampTz from = DT_NOBEGIN;
+	TimestampTz until = DT_NOBEGIN;
+	ListCell   *lc;
+
+	foreach(lc, runs)
+	{
+		const FpRunRow *row = lfirst(lc);
+
+		CHECK_FOR_INTERRUPTS();
+		if (is_joined && from != DT_NOBEGIN &&
+			row->data_interval_start >= from &&
+			row->data_interval_start <= until)
+		{
+			until = Max(until, row->data_interval_end);
+			continue;
+		}
+		if (from != DT_NOBEGIN)
+			set_off(model, dag, from, until, made);
+		from = row->data_interval_start;
+		until = row->data_interval_end;
+	}
+	if (from != DT_NOBEGIN)
+		set_off(model, dag, from, until, made);
+}
+
+/* The same for runs that count for a date each. */
+static void
+catch_up_by_date(FpModel *model, FpDag *dag, List *runs, List **made)
+{
+	DateADT		last = DATEVAL_NOBEGIN;
+	ListCell   *lc;
+
+	foreach(lc, runs)
+	{
+		const FpRunRow *row = lfirst(lc);
+		DateADT		date = date_in_zone(row->data_interval_end,
+										dag->row->timezone);
+
+		CHECK_FOR_INTERRUPTS();
+		if (date != last)
+			set_off_by_date(model, dag, date, made);
+		last = date;
 	}
 }
 
@@ -436,7 +575,6 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until,
 		List **made)
 {
 	FpSchedule *schedule;
-	FpInterval	interval;
 
 	if (tobe->row == NULL || tobe->row->schedule != NULL ||
 		tobe->row->is_paused || !tobe->row->has_tasks ||
@@ -451,16 +589,127 @@ set_off(FpModel *model, FpDag *tobe, TimestampTz from, TimestampTz until,
 			make_run(tobe, from, until, made);
 		return;
 	}
+	set_off_intervals(model, tobe, schedule, from, until, made);
+}
+
+/*
+ * Makes the runs for the intervals that overlap [from, until) and for which all
+ * asis DAGs have succeeded.  There may be any number of them; of what is more
+ * than one cycle should make, a row in flow.set_off is left.
+ */
+static void
+set_off_intervals(FpModel *model, FpDag *tobe, FpSchedule *schedule,
+				  TimestampTz from, TimestampTz until, List **made)
+{
+	FpInterval	interval;
+	TimestampTz left;
+
 	if (!fp_schedule_containing(schedule, from, &interval) &&
 		!fp_schedule_after(schedule, from, &interval))
 		return;
-	while (interval.start < until)
+	if (interval.start >= until)
+		return;
+	if (interval.end >= until)
 	{
+		/* the only one, which is the rule */
 		if (is_interval_satisfied(model, tobe, interval.start, interval.end))
 			make_run(tobe, interval.start, interval.end, made);
-		if (!fp_schedule_after(schedule, interval.start, &interval))
-			break;
+		return;
 	}
+
+	left = make_satisfied(model, tobe, schedule, interval, until, made);
+	if (left != DT_NOEND)
+	{
+		FpSetOffRow row = {0};
+
+		row.dag_id = tobe->dag_id;
+		row.first_version = tobe->row->first_version;
+		row.from = left;
+		row.until = until;
+		fp_set_off_store_add(&row);
+		model->set_off_at = Min(model->set_off_at, fp_clock_real());
+	}
+}
+
+/*
+ * Goes over the intervals from this one on that start before until, but only
+ * where all asis DAGs that speak by coverage have succeeded.  Returns the start
+ * of the interval that is to be gone on with, DT_NOEND: all is done.
+ */
+static TimestampTz
+make_satisfied(FpModel *model, FpDag *tobe, FpSchedule *schedule,
+			   FpInterval interval, TimestampTz until, List **made)
+{
+	List	   *covering = NIL;
+	List	   *words = NIL;
+	FpInterval	whole = {interval.start, until};
+	FpInterval	last;
+	List	   *pieces;
+	ListCell   *lc;
+
+	foreach(lc, tobe->row->asis_dags)
+	{
+		if (speaks_by_date(model, lfirst(lc)))
+			words = lappend(words, lfirst(lc));
+		else
+			covering = lappend(covering, lfirst(lc));
+	}
+	if (fp_schedule_containing(schedule, until - 1, &last))
+		whole.end = Max(until, last.end);
+	pieces = covering == NIL ? list_make1(&whole)
+		: fp_set_off_store_covered(covering, whole.start, whole.end,
+								   MAX_PIECES);
+
+	foreach(lc, pieces)
+	{
+		const FpInterval *piece = lfirst(lc);
+
+		if (interval.start < piece->start &&
+			!fp_schedule_at_or_after(schedule, piece->start, &interval))
+			return DT_NOEND;
+		while (interval.start < until && interval.end <= piece->end)
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (model->nset_off >= MAX_SET_OFF_AT_ONCE)
+				return interval.start;
+			model->nset_off++;
+			if (have_word(tobe, words, interval.end))
+				make_run(tobe, interval.start, interval.end, made);
+			if (!fp_schedule_after(schedule, interval.start, &interval))
+				return DT_NOEND;
+		}
+		if (interval.start >= until)
+			return DT_NOEND;
+	}
+	if (list_length(pieces) < MAX_PIECES)
+		return DT_NOEND;
+
+	/* there is more; not for an interval that a piece has ended in */
+	if (interval.start < ((FpInterval *) llast(pieces))->end &&
+		!fp_schedule_after(schedule, interval.start, &interval))
+		return DT_NOEND;
+	return interval.start < until ? interval.start : DT_NOEND;
+}
+
+/*
+ * Whether these asis DAGs, which speak by date, have all succeeded for the date
+ * on which an interval ends.
+ */
+static bool
+have_word(FpDag *tobe, List *words, TimestampTz end)
+{
+	DateADT		date;
+	ListCell   *lc;
+
+	if (words == NIL)
+		return true;
+	date = date_in_zone(end, tobe->row->timezone);
+	foreach(lc, words)
+	{
+		if (!fp_coverage_store_has_word(lfirst(lc), date, tobe->row->owner))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -472,6 +721,7 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date, List **made)
 {
 	FpSchedule *schedule;
 	FpInterval	interval;
+	FpInterval	last;
 	TimestampTz day_start;
 	TimestampTz day_end;
 
@@ -494,14 +744,11 @@ set_off_by_date(FpModel *model, FpDag *tobe, DateADT date, List **made)
 	if (schedule->kind == FP_SCHEDULE_CONTINUOUS ||
 		!fp_schedule_containing(schedule, day_start - 1, &interval))
 		return;
-	while (interval.end < day_end)
-	{
-		if (interval.end >= day_start &&
-			is_interval_satisfied(model, tobe, interval.start, interval.end))
-			make_run(tobe, interval.start, interval.end, made);
-		if (!fp_schedule_after(schedule, interval.start, &interval))
-			break;
-	}
+
+	/* that one ends on the date or later, as do those before the day's last */
+	if (fp_schedule_containing(schedule, day_end - 1, &last))
+		day_end = last.start;
+	set_off_intervals(model, tobe, schedule, interval.start, day_end, made);
 }
 
 /*

@@ -32,6 +32,13 @@ extern void fp_link_wake_tobe(FpModel *model, FpRun *run);
 extern bool fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
 
 /*
+ * To be called in each cycle: goes on with making the runs that success has set
+ * off, where there were too many for one.  With FpModel.set_off_at in the
+ * future it needs no transaction.
+ */
+extern void fp_link_go_on(FpModel *model);
+
+/*
  * A DAG that has no schedule of its own has been resumed: makes up for what
  * its asis DAGs have done since it was paused.  False: a session's lock is in
  * the way, and nothing has been done.

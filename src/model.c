@@ -107,6 +107,7 @@ fp_model_new(void)
 	slist_init(&model->dirty);
 	slist_init(&model->ended);
 	model->retry_at = DT_NOEND;
+	model->set_off_at = DT_NOBEGIN; /* some may be left from before */
 	MemoryContextSwitchTo(previous);
 	return model;
 }

@@ -269,6 +269,10 @@ typedef struct FpModel
 	List	   *locked_runs;	/* FpRun *: ... of the end of a run */
 	TimestampTz retry_at;		/* real time at which some of these are tried
 								 * again; DT_NOEND: there are none */
+	TimestampTz set_off_at;		/* real time at which to go on with runs that
+								 * success has set off; DT_NOEND: none are left */
+	int64		next_set_off;	/* rows of flow.set_off before this are done */
+	int			nset_off;		/* intervals looked at in this cycle, see link.c */
 	bool		has_crashed;	/* the server has, since the last scheduler */
 	uint64		ndefinitions;	/* counts changes of any definition */
 	int			nruns;			/* running */

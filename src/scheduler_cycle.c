@@ -33,6 +33,7 @@
 #include "dispatch.h"
 #include "guc.h"
 #include "history.h"
+#include "link.h"
 #include "past.h"
 #include "requests.h"
 #include "restore.h"
@@ -131,6 +132,9 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
+	if (model->set_off_at <= fp_clock_real())
+		begin_work(&cycle);
+	fp_link_go_on(model);
 	if (pg_atomic_read_u32(&slot->has_requests) != 0 ||
 		fp_requests_next_look() <= fp_clock_real())
 	{
@@ -187,6 +191,7 @@ fp_cycle_is_quiet(FpModel *model, TimestampTz at)
 	return model->nready == 0 && model->nrunning == 0 &&
 		!has_unsettled(model) &&
 		model->retry_at == DT_NOEND && model->later == NIL &&
+		model->set_off_at == DT_NOEND &&
 		fp_requests_next_look() == DT_NOEND &&
 		next_due(model) > at && next_timer(model) > at;
 }
@@ -602,6 +607,7 @@ next_wake(FpModel *model, long next_tending)
 	result = Min(result, milliseconds_until(fp_requests_next_look()));
 	if (model->later != NIL)
 		result = 0;
+	result = Min(result, milliseconds_until(model->set_off_at));
 	result = Min(result, next_tending);
 	if (model->lost != NIL)
 		result = Min(result, LOST_DELAY_MS);

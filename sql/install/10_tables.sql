@@ -306,6 +306,19 @@ CREATE TABLE flow.dag_progress (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE flow.dag_progress IS 'the interval of each DAG''s last scheduled run; catchup goes on from it';
 
+CREATE SEQUENCE flow.set_off_set_off_id_seq;
+
+CREATE TABLE flow.set_off (
+    set_off_id bigint NOT NULL DEFAULT pg_catalog.nextval('flow.set_off_set_off_id_seq'::pg_catalog.regclass),
+    dag_id text NOT NULL,
+    first_version integer NOT NULL,
+    from_at timestamptz NOT NULL,
+    until_at timestamptz NOT NULL,
+    CONSTRAINT set_off_pkey PRIMARY KEY (set_off_id)
+);
+ALTER SEQUENCE flow.set_off_set_off_id_seq OWNED BY flow.set_off.set_off_id;
+COMMENT ON TABLE flow.set_off IS 'spans for which what a DAG depends on has succeeded, and not all of its runs have been made yet';
+
 -- Backfills. ---------------------------------------------------------------
 
 CREATE SEQUENCE flow.backfill_backfill_id_seq;

@@ -101,6 +101,11 @@ CREATE POLICY dag_progress_owner ON flow.dag_progress FOR SELECT
     USING (EXISTS (SELECT FROM flow.dag d
         WHERE d.dag_id OPERATOR(pg_catalog.=) dag_progress.dag_id));
 
+ALTER TABLE flow.set_off ENABLE ROW LEVEL SECURITY;
+CREATE POLICY set_off_owner ON flow.set_off FOR SELECT
+    USING (EXISTS (SELECT FROM flow.dag d
+        WHERE d.dag_id OPERATOR(pg_catalog.=) set_off.dag_id));
+
 ALTER TABLE flow.position ENABLE ROW LEVEL SECURITY;
 CREATE POLICY position_owner ON flow.position FOR SELECT
     USING (EXISTS (SELECT FROM flow.dag d
