@@ -88,6 +88,9 @@ static int	nbroken = 0;
 static char problem[FP_PROBLEM_SIZE];
 
 static List *carry_out(FpModel *model, List *requests);
+static FpRequest *try_new_ones(FpModel *model, List *requests, List **done,
+							   List **rest);
+static void cancel_dropped(FpModel *model, List *requests);
 static bool try_request(FpModel *model, const FpRequest *request);
 static void put_off(const FpRequest *request, const char *message,
 					bool is_locked);
@@ -96,9 +99,11 @@ static char *describe(const FpRequest *request);
 static void pause_role(Oid role, TimestampTz since);
 static TimestampTz role_pause_end(Oid role);
 static void hold(Held *held, const FpRequest *request);
+static bool is_drop(const FpRequest *request);
 static bool is_held(const Held *held, const FpRequest *request);
 static bool apply(FpModel *model, const FpRequest *request);
 static bool dag_changed(FpModel *model, const FpRequest *request);
+static int64 last_run_id_of(const FpRequest *request);
 static void cancel_runs(FpModel *model, FpDag *dag, int64 last_run_id);
 static char *get_arg(const FpRequest *request, const char *name);
 static List *get_list_arg(const FpRequest *request, const char *name);
@@ -118,6 +123,7 @@ fp_requests_apply(FpModel *model, FpDatabaseSlot *slot)
 		pause_role(failing_role, failing_since);
 		failing_since = 0;
 		next_look = fp_clock_real();
+		cancel_dropped(model, fp_request_store_list());
 		return;
 	}
 
@@ -162,12 +168,36 @@ fp_requests_problem(void)
 
 /*
  * Tries those that may be tried, in order: what is new first, and then one that
- * has failed before, which may fail again.  Returns those that are done.
+ * has failed before, which may fail again; if it does not, what has waited for
+ * it, in the same transaction.  Returns those that are done.
  */
 static List *
 carry_out(FpModel *model, List *requests)
 {
 	List	   *done = NIL;
+
+	cancel_dropped(model, requests);
+	for (;;)
+	{
+		List	   *rest = NIL;
+		FpRequest  *again = try_new_ones(model, requests, &done, &rest);
+
+		if (again == NULL || !try_request(model, again))
+			return done;
+		hash_search(put_offs, &again->request_id, HASH_REMOVE, NULL);
+		done = lappend(done, again);
+		requests = list_delete_ptr(rest, again);
+	}
+}
+
+/*
+ * Adds those that are done to *done and the others to *rest, and of these
+ * returns the one that has failed before, may be tried again and has waited
+ * longest; NULL: there is none, or one has failed now.
+ */
+static FpRequest *
+try_new_ones(FpModel *model, List *requests, List **done, List **rest)
+{
 	Held		held = {NULL, NIL};
 	FpRequest  *again = NULL;
 	TimestampTz again_since = 0;
@@ -179,6 +209,11 @@ carry_out(FpModel *model, List *requests)
 	nbroken = 0;
 	foreach(lc, requests)
 	{
+		if (is_drop(lfirst(lc)) && find_put_off(lfirst(lc)) != NULL)
+			hold(&held, lfirst(lc));
+	}
+	foreach(lc, requests)
+	{
 		FpRequest  *request = lfirst(lc);
 		PutOff	   *entry = find_put_off(request);
 		TimestampTz at = role_pause_end(request->requested_by);
@@ -188,44 +223,57 @@ carry_out(FpModel *model, List *requests)
 		{
 			nbroken += !entry->is_locked;
 			at = Max(at, entry->retry_at);
+			if (at <= now && (again == NULL || entry->retry_at < again_since))
+			{
+				again = request;
+				again_since = entry->retry_at;
+			}
 		}
-		if (is_held(&held, request))
+		else if (is_held(&held, request))
 		{
 			/* whoever is done after that one looks for this, too */
 			hold(&held, request);
+			*rest = lappend(*rest, request);
 			continue;
 		}
-		if (entry == NULL && !has_failed && at <= now)
+		else if (is_drop(request) || (!has_failed && at <= now))
 		{
 			if (try_request(model, request))
 			{
-				done = lappend(done, request);
+				*done = lappend(*done, request);
 				continue;
 			}
 			has_failed = true;
 			at = find_put_off(request)->retry_at;
 		}
-		else if (entry != NULL && at <= now &&
-				 (again == NULL || entry->retry_at < again_since))
-		{
-			again = request;
-			again_since = entry->retry_at;
-		}
 		hold(&held, request);
+		*rest = lappend(*rest, request);
 		next_look = Min(next_look, at);
-	}
-
-	if (again != NULL && !has_failed && try_request(model, again))
-	{
-		nbroken -= !find_put_off(again)->is_locked;
-		hash_search(put_offs, &again->request_id, HASH_REMOVE, NULL);
-		done = lappend(done, again);
-		/* also for those that it has held up */
-		next_look = now;
 	}
 	if (held.dags != NULL)
 		hash_destroy(held.dags);
-	return done;
+	return has_failed ? NULL : again;
+}
+
+/*
+ * Runs of dropped DAGs that have come out of the tables when memory was built
+ * do not begin because a drop has to wait for its turn.
+ */
+static void
+cancel_dropped(FpModel *model, List *requests)
+{
+	ListCell   *lc;
+
+	foreach(lc, requests)
+	{
+		FpRequest  *request = lfirst(lc);
+		FpDag	   *dag = NULL;
+
+		if (is_drop(request))
+			dag = fp_model_dag(model, request->dag_id, false);
+		if (dag != NULL)
+			cancel_runs(model, dag, last_run_id_of(request));
+	}
 }
 
 /* False: it is put off. */
@@ -385,8 +433,20 @@ hold(Held *held, const FpRequest *request)
 }
 
 /*
+ * Until the runs of a dropped DAG have been cancelled, which is done in the
+ * transaction in which the last of them comes in, none may come in: the DAG
+ * that has its name now may be another role's.  So a drop keeps its place, it
+ * waits for nothing else, and where it has failed, all others wait.
+ */
+static bool
+is_drop(const FpRequest *request)
+{
+	return request->kind == FP_REQUEST_DAG && request->args != NULL;
+}
+
+/*
  * A definition is read as it now is, whatever was asked for before: it waits
- * for nothing, so that a pause or a drop counts at once.
+ * for nothing, so that a pause counts at once.
  */
 static bool
 is_held(const Held *held, const FpRequest *request)
@@ -394,7 +454,7 @@ is_held(const Held *held, const FpRequest *request)
 	int64		backfill_id = request->backfill_id;
 	ListCell   *lc;
 
-	if (request->kind == FP_REQUEST_DAG)
+	if (request->kind == FP_REQUEST_DAG && !is_drop(request))
 		return false;
 	if (held->dags != NULL && request->dag_id != NULL &&
 		hash_search(held->dags, request->dag_id, HASH_FIND, NULL) != NULL)
@@ -477,7 +537,6 @@ dag_changed(FpModel *model, const FpRequest *request)
 {
 	FpDag	   *dag;
 	bool		is_done = true;
-	char	   *last_run_id = NULL;
 
 	fp_model_reload_dag(model, request->dag_id);
 	dag = fp_model_dag(model, request->dag_id, false);
@@ -488,10 +547,7 @@ dag_changed(FpModel *model, const FpRequest *request)
 	 * The old DAG may have started runs after it was dropped and before that
 	 * was committed.  Nothing of it may begin as a new owner.
 	 */
-	if (request->args != NULL)
-		last_run_id = get_arg(request, "last_run_id");
-	cancel_runs(model, dag,
-				last_run_id != NULL ? pg_strtoint64(last_run_id) : 0);
+	cancel_runs(model, dag, last_run_id_of(request));
 	if (dag->row == NULL)
 	{
 		cancel_runs(model, dag, PG_INT64_MAX);
@@ -505,6 +561,16 @@ dag_changed(FpModel *model, const FpRequest *request)
 	fp_link_wake_waiting(model, dag);
 	fp_model_mark_dirty(model, dag);
 	return is_done;
+}
+
+static int64
+last_run_id_of(const FpRequest *request)
+{
+	char	   *last_run_id = NULL;
+
+	if (request->args != NULL)
+		last_run_id = get_arg(request, "last_run_id");
+	return last_run_id != NULL ? pg_strtoint64(last_run_id) : 0;
 }
 
 static void

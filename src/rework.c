@@ -63,6 +63,9 @@ fp_rework_tasks(FpModel *model, int64 run_id, List *task_ids,
 	dag = fp_model_dag(model, row->dag_id, false);
 	if (dag == NULL || dag->row == NULL)
 		return true;
+	/* of a DAG that has been dropped since, and is another one now */
+	if (row->version != 0 && !fp_model_is_own_version(dag, row->version))
+		return true;
 
 	if (run == NULL)
 	{

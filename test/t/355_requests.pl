@@ -78,6 +78,37 @@ is(wait_for_run($node, $first), 'success', 'the run is run again');
 is(wait_for_run($node, $second), 'success', 'and the next one after it');
 is($node->safe_psql('postgres', "SELECT max(try_number) FROM flow.task_run WHERE run_id = $first"), '2', 'it was cleared once');
 
+# A DAG that is dropped meanwhile, and another one that has its name.
+define($node, q{
+SELECT flow_create_dag('g', max_active_runs => 10);
+SELECT flow_add_sql('g', 'a', 'SELECT 1');
+CREATE TABLE ran (run_id bigint);
+});
+my $old = trigger($node, 'g', logical_date => '2024-05-01');
+
+wait_for_run($node, $old);
+$holder->query_safe(q{BEGIN; DELETE FROM flow.dag_log WHERE dag_id = 'g'});
+$node->safe_psql('postgres', q{SELECT flow_clear('g')});
+$offset = wait_until_put_off('clear, dag "g"', $offset);
+my $never = trigger($node, 'g', logical_date => '2024-05-02');
+$node->safe_psql('postgres', q{SELECT flow_drop_dag('g')});
+define($node, q{
+SELECT flow_create_dag('g', max_active_runs => 10);
+SELECT flow_add_sql('g', 'a', 'INSERT INTO ran VALUES (run.run_id)');
+});
+my $new = trigger($node, 'g', logical_date => '2024-05-03');
+# a scheduler that reads all of this out of the tables
+my $scheduler = scheduler_pid($node);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($scheduler)");
+wait_for_scheduler($node, not_pid => $scheduler);
+others_go_on('a drop that waits');
+$holder->query_safe('ROLLBACK');
+wait_until_done('g');
+is(wait_for_run($node, $new), 'success', 'a run of the new DAG');
+is(run_state($node, $old), 'success', 'the one that was to be run again is left as it was');
+is(run_state($node, $never), 'cancelled', 'the one that had not begun is cancelled');
+is($node->safe_psql('postgres', 'SELECT string_agg(run_id::text, \' \') FROM ran'), $new, 'nothing of the old DAG is run as the new one');
+
 # Likewise for a backfill that runs it again.
 define($node, q{
 SELECT flow_create_dag('s', '@daily', '2024-05-20', '2024-05-21');
