@@ -100,6 +100,9 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	dag->is_in_due = false;
 	dag->is_behind = false;
 
+	if (model->locked_dags != NIL)
+		fp_spi_hurry();
+
 	/* without catchup it depends on the time which interval is the next */
 	if (dag->has_next && !dag->bounds.catchup)
 		dag->has_next = fp_schedule_next_run(dag->schedule, &dag->bounds, now,
@@ -404,6 +407,8 @@ fp_run_life_end(FpModel *model, FpRun *run)
 	record.model = model;
 	record.run = run;
 	record.state = state;
+	if (model->locked_runs != NIL)
+		fp_spi_hurry();
 	if (!fp_spi_try(record_end, &record))
 	{
 		/* a session holds what has to be written: try again in a while */

@@ -597,6 +597,12 @@ fp_spi_try(void (*work) (void *arg), void *arg)
 	return is_done;
 }
 
+void
+fp_spi_hurry(void)
+{
+	has_waited_in_vain = true;
+}
+
 ErrorData *
 fp_spi_catch(void (*work) (void *arg), void *arg, bool is_undone,
 			 bool (*is_caught) (int sqlerrcode))

@@ -153,6 +153,9 @@ extern void fp_spi_free_user_plans(void);
  */
 extern bool fp_spi_try(void (*work) (void *arg), void *arg);
 
+/* the next tries of this transaction do so, too: locks are known to be held */
+extern void fp_spi_hurry(void);
+
 /*
  * The same for errors that is_caught says yes to; returns the error, in the
  * current context, or NULL: the work is done.  With is_undone what it has done
