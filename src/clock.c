@@ -50,6 +50,12 @@ fp_clock_real(void)
 }
 
 bool
+fp_clock_has_passed(TimestampTz since, TimestampTz now, int ms)
+{
+	return since > now || TimestampDifferenceExceeds(since, now, ms);
+}
+
+bool
 fp_clock_is_simulated(void)
 {
 	return fp_shared != NULL &&

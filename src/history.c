@@ -70,7 +70,7 @@ fp_history_tend(void)
 		begin_sweep(now);
 	if (!is_sweeping)
 		return INT_MAX;
-	if (!TimestampDifferenceExceeds(last_step, now, pause))
+	if (!fp_clock_has_passed(last_step, now, pause))
 		return pause;
 
 	last_step = now;
@@ -89,7 +89,8 @@ fp_history_tend(void)
 static bool
 is_due(TimestampTz now)
 {
-	if (swept_at == 0 || swept_retention != fp_history_retention)
+	if (swept_at == 0 || swept_at > now ||
+		swept_retention != fp_history_retention)
 		return true;
 	return now >= swept_at + SWEEP_PAUSE &&
 		now >= Min(oldest_left, sweep.began_at) +

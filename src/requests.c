@@ -87,6 +87,7 @@ static bool has_raised = false; /* and nobody has asked yet */
 static int	nbroken = 0;
 static char problem[FP_PROBLEM_SIZE];
 
+static TimestampTz not_too_late(TimestampTz at, TimestampTz now);
 static List *carry_out(FpModel *model, List *requests);
 static FpRequest *try_new_ones(FpModel *model, List *requests, List **done,
 							   List **rest);
@@ -142,7 +143,15 @@ fp_requests_apply(FpModel *model, FpDatabaseSlot *slot)
 TimestampTz
 fp_requests_next_look(void)
 {
-	return next_look;
+	return next_look == DT_NOEND ? DT_NOEND
+		: not_too_late(next_look, fp_clock_real());
+}
+
+/* A time further ahead than any delay was before the clock was set back. */
+static TimestampTz
+not_too_late(TimestampTz at, TimestampTz now)
+{
+	return at > TimestampTzPlusMilliseconds(now, MAX_DELAY_MS) ? now : at;
 }
 
 bool
@@ -216,13 +225,14 @@ try_new_ones(FpModel *model, List *requests, List **done, List **rest)
 	{
 		FpRequest  *request = lfirst(lc);
 		PutOff	   *entry = find_put_off(request);
-		TimestampTz at = role_pause_end(request->requested_by);
+		TimestampTz at = not_too_late(role_pause_end(request->requested_by),
+									  now);
 
 		CHECK_FOR_INTERRUPTS();
 		if (entry != NULL)
 		{
 			nbroken += !entry->is_locked;
-			at = Max(at, entry->retry_at);
+			at = Max(at, not_too_late(entry->retry_at, now));
 			if (at <= now && (again == NULL || entry->retry_at < again_since))
 			{
 				again = request;
@@ -395,7 +405,8 @@ pause_role(Oid role, TimestampTz since)
 								  &control, HASH_ELEM | HASH_BLOBS);
 	}
 	pause = hash_search(role_pauses, &role, HASH_ENTER, NULL);
-	pause->until = now + ROLE_PAUSE_FACTOR * Max(0, now - since);
+	pause->until = now + Min(ROLE_PAUSE_FACTOR * Max(0, now - since),
+							 MAX_DELAY_MS * INT64CONST(1000));
 }
 
 static TimestampTz

@@ -525,6 +525,7 @@ retry_after_lock(FpModel *model)
 void
 fp_run_life_retry(FpModel *model)
 {
+	TimestampTz now = fp_clock_real();
 	ListCell   *lc;
 	int			nruns = Min(list_length(model->locked_runs), MAX_RETRIES);
 	int			ndags = Min(list_length(model->locked_dags), MAX_RETRIES);
@@ -534,7 +535,10 @@ fp_run_life_retry(FpModel *model)
 	list_free(model->later);
 	model->later = NIL;
 
-	if (model->retry_at > fp_clock_real())
+	/* a time that is further ahead was before the clock was set back */
+	if (model->retry_at > now &&
+		(model->retry_at == DT_NOEND ||
+		 model->retry_at <= TimestampTzPlusMilliseconds(now, LOCKED_DELAY_MS)))
 		return;
 	for (int i = 0; i < ndags; i++)
 	{

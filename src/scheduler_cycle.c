@@ -417,8 +417,8 @@ take_lost_attempts(FpModel *model, Cycle *cycle)
 		FpTask	   *task;
 
 		if (ShutdownRequestPending || !PostmasterIsAlive() ||
-			!TimestampDifferenceExceeds(lost->noticed_at, fp_clock_real(),
-										LOST_DELAY_MS))
+			!fp_clock_has_passed(lost->noticed_at, fp_clock_real(),
+								 LOST_DELAY_MS))
 			return;
 		model->lost = list_delete_first(model->lost);
 		task = fp_model_task_by_token(model, lost->done.token);
@@ -568,8 +568,7 @@ remind_cancelled(FpModel *model)
 	ListCell   *lc;
 
 	if (model->cancelling == NIL ||
-		!TimestampDifferenceExceeds(model->reminded_at, now,
-									CANCEL_INTERVAL_MS))
+		!fp_clock_has_passed(model->reminded_at, now, CANCEL_INTERVAL_MS))
 		return;
 	model->reminded_at = now;
 	foreach(lc, model->cancelling)
