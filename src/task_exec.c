@@ -1153,11 +1153,12 @@ stop_timers(void)
 static void
 handle_heartbeat(void)
 {
-	if (!PostmasterIsAlive())
-		_exit(1);
-	if (!is_timed_out)
+	bool		is_alone = !PostmasterIsAlive();
+
+	if (!is_timed_out && !is_alone)
 		return;
-	if (++ncancels > MAX_CANCELS)
+	/* not at once: others would wait for ever for a lock that we hold */
+	if (is_alone || ++ncancels > MAX_CANCELS)
 		ProcDiePending = true;
 	else
 		QueryCancelPending = true;
