@@ -5,10 +5,12 @@
  *
  * The launcher connects to no database; it reads pg_database.  At server
  * start it has each database looked at once: a scheduler is started there,
- * which leaves at once where the extension is not installed.  Afterwards it
- * learns of databases through shared memory: CREATE EXTENSION marks the
- * database's slot at commit, CREATE DATABASE asks for a look at databases
- * that are new.  It keeps out of databases that a command holds (DROP
+ * which leaves at once where the extension is not installed; where it cannot
+ * tell, it is started again.  Afterwards the launcher learns of databases
+ * through shared memory: CREATE EXTENSION marks the database's slot at commit,
+ * CREATE and ALTER DATABASE ask for a look at databases that are new or could
+ * not be connected to, and so does what a session asks of flowpg in a database
+ * that has no slot.  It keeps out of databases that a command holds (DROP
  * DATABASE and the like).
  *
  * It sleeps until its latch is set: by a commit, by a scheduler that starts
@@ -42,12 +44,15 @@
 #include "guc.h"
 #include "process.h"
 #include "shmem.h"
+#include "workers.h"
 
 /* Databases looked at, at the same time, for the extension. */
 #define MAX_PROBES 2
 
-/* A scheduler that ended badly is started again after this long. */
+/* A scheduler that ended badly is started again after this long, ... */
 #define RESTART_DELAY_MS 500
+/* ... one that could not tell whether the extension is there, after this. */
+#define PROBE_DELAY_MS 3000
 
 /* Background worker slots were short: try again after this long. */
 #define SHORTAGE_DELAY_MS 1000
@@ -75,8 +80,10 @@ static bool database_exists(Oid database);
 static long start_schedulers(void);
 static bool start_scheduler(int index);
 static void settle_handle(int index);
+static void free_slot(FpDatabaseSlot *slot, Oid database, bool is_installed);
 static bool list_contains(const DatabaseList *list, Oid oid);
 static void list_add(DatabaseList *list, Oid oid);
+static void list_remove(DatabaseList *list, Oid oid);
 
 void
 fp_launcher_main(Datum arg)
@@ -238,42 +245,53 @@ start_schedulers(void)
 	{
 		FpDatabaseSlot *slot = &fp_shared->databases[i];
 		Oid			database;
-		bool		must_start;
-		bool		is_probe;
+		bool		is_idle;
+		bool		is_installed;
 		TimestampTz failed_at;
+		int			delay;
 
 		settle_handle(i);
 		LWLockAcquire(fp_shared->lock, LW_SHARED);
 		database = slot->database;
-		must_start = database != InvalidOid && slot->scheduler_pid == 0 &&
-			!slot->is_starting && slot->nholds == 0 && slot->is_installed;
-		is_probe = database != InvalidOid && !slot->is_installed;
+		is_idle = slot->scheduler_pid == 0 && !slot->is_starting;
+		is_installed = slot->is_installed;
 		failed_at = slot->failed_at;
+		if (slot->nholds > 0)
+			database = InvalidOid;
 		LWLockRelease(fp_shared->lock);
 
-		if (is_probe)
-			probes++;
-		if (!must_start)
+		if (database == InvalidOid)
 			continue;
-		if (!database_exists(database))
+		if (!is_idle)
 		{
-			LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-			if (slot->database == database && slot->scheduler_pid == 0)
-				slot->database = InvalidOid;
-			LWLockRelease(fp_shared->lock);
+			if (!is_installed)
+				probes++;
 			continue;
 		}
+		delay = is_installed ? RESTART_DELAY_MS : PROBE_DELAY_MS;
 		if (failed_at != 0 &&
-			!TimestampDifferenceExceeds(failed_at, fp_clock_real(),
-										RESTART_DELAY_MS))
+			!fp_clock_has_passed(failed_at, fp_clock_real(), delay))
 		{
-			timeout = RESTART_DELAY_MS;
+			timeout = timeout < 0 ? delay : Min(timeout, delay);
 			continue;
 		}
-		list_add(&known, database);
-		if (!start_scheduler(i))
-			timeout = SHORTAGE_DELAY_MS;
+		if (!is_installed && failed_at == 0)
+			free_slot(slot, database, is_installed);	/* dropped with nobody there */
+		else if (!database_exists(database))
+		{
+			/* it may come back, as one that can be connected to */
+			free_slot(slot, database, is_installed);
+			list_remove(&known, database);
+		}
+		else
+		{
+			list_add(&known, database);
+			if (!start_scheduler(i))
+				timeout = timeout < 0 ? SHORTAGE_DELAY_MS
+					: Min(timeout, SHORTAGE_DELAY_MS);
+		}
 	}
+	fp_workers_forget_gone();
 
 	while (to_probe.n > 0 && probes < MAX_PROBES)
 	{
@@ -305,7 +323,8 @@ start_schedulers(void)
 			slot->database = InvalidOid;
 			LWLockRelease(fp_shared->lock);
 			list_add(&to_probe, database);
-			timeout = SHORTAGE_DELAY_MS;
+			timeout = timeout < 0 ? SHORTAGE_DELAY_MS
+				: Min(timeout, SHORTAGE_DELAY_MS);
 			break;
 		}
 		probes++;
@@ -369,9 +388,18 @@ settle_handle(int index)
 	{
 		slot->is_starting = false;
 		slot->failed_at = fp_clock_real();
-		if (!slot->is_installed && slot->nholds == 0)
-			slot->database = InvalidOid;
 	}
+	LWLockRelease(fp_shared->lock);
+}
+
+/* Unless somebody has come to need it since we looked. */
+static void
+free_slot(FpDatabaseSlot *slot, Oid database, bool is_installed)
+{
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	if (slot->database == database && slot->is_installed == is_installed &&
+		slot->scheduler_pid == 0 && slot->nholds == 0)
+		slot->database = InvalidOid;
 	LWLockRelease(fp_shared->lock);
 }
 
@@ -401,4 +429,16 @@ list_add(DatabaseList *list, Oid oid)
 			list->oids = repalloc(list->oids, sizeof(Oid) * list->size);
 	}
 	list->oids[list->n++] = oid;
+}
+
+static void
+list_remove(DatabaseList *list, Oid oid)
+{
+	for (int i = 0; i < list->n; i++)
+	{
+		if (list->oids[i] != oid)
+			continue;
+		list->oids[i] = list->oids[--list->n];
+		return;
+	}
 }

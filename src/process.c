@@ -142,7 +142,8 @@ fp_process_release_database(Oid database)
 		slot->nholds--;
 		/* a slot that was made for the hold only */
 		if (slot->nholds == 0 && !slot->is_installed &&
-			slot->scheduler_pid == 0 && !slot->is_starting)
+			slot->scheduler_pid == 0 && !slot->is_starting &&
+			slot->failed_at == 0)
 			slot->database = InvalidOid;
 	}
 	LWLockRelease(fp_shared->lock);

@@ -187,7 +187,8 @@ detach(int code, Datum arg)
 		slot->running_tasks = 0;
 		slot->wanted_workers = 0;
 		slot->waiting_tasks = 0;
-		if (!slot->is_installed && slot->nholds == 0)
+		/* one that could not even look is started again */
+		if (!slot->is_installed && slot->nholds == 0 && slot->failed_at == 0)
 			slot->database = InvalidOid;
 	}
 	LWLockRelease(fp_shared->lock);
@@ -214,6 +215,8 @@ connect_to_database(void)
 	/* a CREATE EXTENSION may have been committed since we looked */
 	if (is_installed || was_installed)
 		slot->is_installed = is_installed;
+	if (!is_installed)
+		slot->failed_at = 0;
 	LWLockRelease(fp_shared->lock);
 	if (!is_installed)
 		proc_exit(0);

@@ -392,6 +392,8 @@ act_at_commit(void)
 {
 	FpDatabaseSlot *slot;
 	Latch	   *launcher_latch;
+	bool		is_proof;
+	bool		is_new = false;
 
 	if (fp_shared == NULL || !(is_for_scheduler() || probe_at_commit))
 		return;
@@ -399,7 +401,14 @@ act_at_commit(void)
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
 	if (probe_at_commit)
 		fp_shared->must_probe = true;
-	slot = fp_shmem_database(MyDatabaseId, installed_at_commit);
+	/* whoever asks something of flowpg has the extension */
+	is_proof = is_for_scheduler() && (installed_at_commit || !dropped_at_commit);
+	slot = fp_shmem_database(MyDatabaseId, is_proof);
+	if (slot != NULL && is_proof && !slot->is_installed)
+	{
+		slot->is_installed = true;
+		is_new = true;
+	}
 	if (slot != NULL && is_for_scheduler())
 	{
 		/* one that was dropped and made anew gets a new scheduler */
@@ -427,7 +436,7 @@ act_at_commit(void)
 
 	if (slot != NULL)
 		fp_shmem_wake(slot);
-	if ((installed_at_commit || dropped_at_commit || probe_at_commit) &&
+	if ((installed_at_commit || dropped_at_commit || probe_at_commit || is_new) &&
 		launcher_latch != NULL)
 		SetLatch(launcher_latch);
 }

@@ -98,8 +98,12 @@ process_utility(PlannedStmt *pstmt, const char *queryString,
 		return;
 	}
 
-	/* a new database may have the extension from its template */
-	if (IsA(pstmt->utilityStmt, CreatedbStmt))
+	/*
+	 * A new database may have the extension from its template; an old one may
+	 * be one that can be connected to again.
+	 */
+	if (IsA(pstmt->utilityStmt, CreatedbStmt) ||
+		IsA(pstmt->utilityStmt, AlterDatabaseStmt))
 		fp_shmem_probe_at_commit();
 
 	database = database_to_clear(pstmt->utilityStmt);

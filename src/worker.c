@@ -208,6 +208,8 @@ detach(int code, Datum arg)
 			if (must_wake)
 				fp_shmem_wake(other);
 		}
+		/* where there is no scheduler any more, it frees the lane */
+		fp_shmem_wake_launcher();
 	}
 }
 

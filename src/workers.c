@@ -465,7 +465,7 @@ settle_orphans(void)
 		if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
 			worker->database == MyDatabaseId &&
 			(handles == NULL || handles[i] == NULL) &&
-			TimestampDifferenceExceeds(worker->since, now, START_TIMEOUT_MS))
+			!is_recent(worker->since, now, START_TIMEOUT_MS))
 		{
 			worker->state = FP_WORKER_FREE;
 			worker->generation++;
@@ -542,6 +542,54 @@ fp_workers_dismiss(void)
 		worker->must_stop = true;
 		if (worker->latch != NULL)
 			SetLatch(worker->latch);
+	}
+	LWLockRelease(fp_shared->lock);
+	if (has_freed)
+		wake_other_schedulers();
+}
+
+/*
+ * Their workers leave by themselves, and free their slots.
+ */
+void
+fp_workers_forget_gone(void)
+{
+	TimestampTz now = fp_clock_real();
+	bool		has_freed = false;
+
+	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < fp_shared->nlanes; i++)
+	{
+		FpLane	   *lane = &fp_shared->lanes[i];
+		FpDatabaseSlot *slot;
+		bool		is_in_use = false;
+
+		if (lane->database == InvalidOid)
+			continue;
+		slot = fp_shmem_database(lane->database, false);
+		if (slot != NULL && (slot->is_installed || slot->scheduler_pid != 0))
+			continue;
+		for (int j = 0; j < fp_shared->nworkers; j++)
+		{
+			FpWorkerSlot *worker = &fp_shared->workers[j];
+
+			if (worker->state == FP_WORKER_FREE || worker->lane != i)
+				continue;
+			if (worker->state == FP_WORKER_STARTING && worker->pid == 0 &&
+				!is_recent(worker->since, now, START_TIMEOUT_MS))
+			{
+				worker->state = FP_WORKER_FREE;
+				worker->generation++;
+			}
+			else
+				is_in_use = true;
+		}
+		/* none is to begin what is left of it */
+		empty_lane(lane);
+		if (is_in_use)
+			continue;
+		lane->database = InvalidOid;
+		has_freed = true;
 	}
 	LWLockRelease(fp_shared->lock);
 	if (has_freed)

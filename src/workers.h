@@ -37,6 +37,13 @@ extern void fp_workers_end(void);
 extern void fp_workers_dismiss(void);
 
 /*
+ * Launcher: frees lanes, and slots of workers that never came up, of databases
+ * that have no scheduler and get none any more, for the extension or the whole
+ * database has been dropped.
+ */
+extern void fp_workers_forget_gone(void);
+
+/*
  * The workers that this database may hold while others want some, and how
  * many others want.  The caller holds the lock.
  */
