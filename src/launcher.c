@@ -319,9 +319,7 @@ start_schedulers(void)
 			continue;
 		if (!start_scheduler(slot - fp_shared->databases))
 		{
-			LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
-			slot->database = InvalidOid;
-			LWLockRelease(fp_shared->lock);
+			free_slot(slot, database, false);
 			list_add(&to_probe, database);
 			timeout = timeout < 0 ? SHORTAGE_DELAY_MS
 				: Min(timeout, SHORTAGE_DELAY_MS);

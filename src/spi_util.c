@@ -626,7 +626,7 @@ fp_spi_catch(void (*work) (void *arg), void *arg, bool is_undone,
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		/* also where it is raised: AbortCurrentTransaction() ends but one level */
+		/* also where it is raised: whoever catches it may go on outside of this */
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();

@@ -227,7 +227,7 @@ fp_task_exec_run(const FpAssignment *assignment, FpWorkerSlot *slot,
 		MemoryContextSwitchTo(task_context);
 		error = CopyErrorData();
 		EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		fp_spi_free_user_plans();
 		MemoryContextSwitchTo(task_context);
@@ -281,7 +281,7 @@ fp_task_exec_help(const FpAssignment *assignment, FpWorkerSlot *leader)
 		stop_timers();
 		if (geterrcode() != ERRCODE_QUERY_CANCELED)
 			EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		fp_spi_free_user_plans();
 		MemoryContextSwitchTo(task_context);
@@ -942,7 +942,7 @@ record_failure(Attempt *attempt, ErrorData *error, FpDone *done)
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(task_context);
 		EmitErrorReport();
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 		FlushErrorState();
 		RESUME_INTERRUPTS();
 		done->outcome = FP_OUTCOME_LOST;

@@ -749,7 +749,7 @@ try_page(UpsertRun *self, PageWay *way, bool is_last)
 	PG_END_TRY();
 
 	if (error != NULL)
-		AbortCurrentTransaction();
+		AbortOutOfAnyTransaction();
 	return error;
 }
 
