@@ -90,7 +90,7 @@ SELECT count(*) FROM flow.task WHERE dag_id LIKE 'orders%';
 SELECT flow_create_dag('full', '0 2 * * *', '2024-01-01 12:30', '2024-03-31',
     timezone => 'Asia/Seoul', catchup => false, depends_on_past => true,
     max_active_runs => 3, max_active_tasks => 4, retries => 2,
-    retry_delay => '1 mon -1 day', retry_exponential_backoff => true,
+    retry_delay => '1 mon 1 day', retry_exponential_backoff => true,
     max_retry_delay => '1 hour', execution_timeout => '2 hours',
     dagrun_timeout => '1.5 days', priority => -5,
     on_success => 'SELECT run.dag_id', on_failure => 'SELECT run.message, run.failed_tasks',
@@ -104,7 +104,7 @@ SELECT flow_add_upsert('full', 'upsert', 'SELECT * FROM orders', 'orders', key =
 SELECT flow_add_check('full', 'check', 'SELECT true', 'warn', depends_on_past => true);
 SELECT flow_add_sensor('full', 'sensor', 'SELECT true', '1 second', '1 hour', true, upstream => '{check,sql}');
 SELECT flow_add_branch('full', E'branch "\\''/{}\u00fc', 'SELECT ''x''', upstream => '{sensor}');
-SELECT flow_add_retention('full', 'retention', 'orders', 'day', '1 year -1 day', upstream => E'{"branch \\"\\\\''/{}\u00fc"}');
+SELECT flow_add_retention('full', 'retention', 'orders', 'day', '1 year 1 day', upstream => E'{"branch \\"\\\\''/{}\u00fc"}');
 SELECT flow_add_trigger('full', 'trigger', 'least', '{"a": [1, {"b": null}], "c": "d"}', true);
 SELECT flow_add_dependency(a, 'full') FROM unnest('{upstream dag,an outside system}'::text[]) a;
 SELECT flow_create_dag('dst', '@daily', '2024-11-03 01:30', '2024-11-10 23:59:59.5', timezone => 'America/New_York');
