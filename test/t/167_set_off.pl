@@ -80,16 +80,22 @@ value($node, q{INSERT INTO flow.dag_log (dag_id, completion_date) VALUES ('outsi
 wait_for($node, "SELECT count(*) = $covered FROM flow.dag_run WHERE dag_id = 'word'", 'the runs of one more date');
 
 # ------------------------------------------------------------------------
-# A DAG of the same name is another one
+# What is left is found at a start; that of a dropped DAG is not for a new one of
+# its name
 
 $node->safe_psql('postgres', q{
+UPDATE flow.coverage SET covered = covered + '{["2024-05-07 00:00+00","2024-05-07 00:01+00"),["2024-05-08 00:00+00","2024-05-08 00:01+00")}'
+WHERE dag_id = 'seconds';
 INSERT INTO flow.set_off (dag_id, first_version, from_at, until_at)
-SELECT dag_id, first_version - 1, '2024-05-07', '2024-05-08' FROM flow.dag WHERE dag_id = 'both';
+SELECT dag_id, first_version - 1, timestamptz '2024-05-07', timestamptz '2024-05-08' FROM flow.dag WHERE dag_id = 'both'
+UNION ALL
+SELECT dag_id, first_version, '2024-05-08', '2024-05-09' FROM flow.dag WHERE dag_id = 'both';
 });
 $node->restart;
 wait_for_scheduler($node);
-wait_for($node, $all_made, 'a span that a dropped DAG has left');
-is(value($node, "SELECT count(*) FROM flow.dag_run WHERE dag_id = 'both'"), $covered, 'is not that of a new DAG of its name');
+wait_for($node, $all_made, 'what is left to be made');
+is(value($node, "SELECT min(data_interval_start), max(data_interval_end), count(*) FROM flow.dag_run WHERE dag_id = 'both' AND logical_date > '2024-05-04'"),
+	'2024-05-08 00:00:00+00|2024-05-08 00:01:00+00|60', 'what is left is found at a start, and not what a dropped DAG has left');
 
 $node->stop;
 done_testing();
