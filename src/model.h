@@ -285,6 +285,7 @@ typedef struct FpModel
 	List	   *cancelling;		/* FpRun *: with attempts that are to stop */
 	TimestampTz reminded_at;	/* when their workers were last told */
 	int			nspare_specs;	/* of versions without runs, see model.c */
+	List	   *notifications;	/* char *: to be sent after the commit */
 	FpTaskRunBatch *decided;	/* states to be recorded in this cycle */
 	const char *shortage;		/* what is short; empty: nothing */
 	char		problem[256];	/* a DAG that cannot be read; scheduler_status

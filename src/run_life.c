@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "commands/async.h"
 #include "utils/json.h"
 #include "utils/timestamp.h"
 
@@ -24,6 +23,7 @@
 #include "dispatch.h"
 #include "guc.h"
 #include "link.h"
+#include "notify.h"
 #include "past.h"
 #include "request_store.h"
 #include "run_life.h"
@@ -66,7 +66,7 @@ static void put_off_dag(FpModel *model, FpDag *dag);
 static void put_off_run(FpModel *model, FpRun *run);
 static void retry_after_lock(FpModel *model);
 static void wake_parent(FpModel *model, int64 parent_run_id);
-static void notify_run(const FpRun *run, FpRunState state);
+static void notify_run(FpModel *model, const FpRun *run, FpRunState state);
 static bool has_room_for_due(const FpQueue *queue);
 static bool may_start_one(const FpQueue *queue);
 static void start_run(FpModel *model, FpRun *run);
@@ -415,7 +415,7 @@ fp_run_life_end(FpModel *model, FpRun *run)
 		put_off_run(model, run);
 		return;
 	}
-	notify_run(run, state);
+	notify_run(model, run, state);
 	if (state == FP_RUN_SUCCESS)
 	{
 		fp_link_enter(model, record.made);
@@ -710,7 +710,7 @@ wake_parent(FpModel *model, int64 parent_run_id)
 /* ---- NOTIFY ---- */
 
 static void
-notify_run(const FpRun *run, FpRunState state)
+notify_run(FpModel *model, const FpRun *run, FpRunState state)
 {
 	StringInfoData payload;
 
@@ -721,5 +721,6 @@ notify_run(const FpRun *run, FpRunState state)
 	appendStringInfo(&payload, ", \"run_type\": \"%s\", \"state\": \"%s\"}",
 					 fp_run_type_name(run->run_type),
 					 fp_run_state_name(state));
-	Async_Notify(FP_EXTENSION, payload.data);
+	fp_notify_add(model, payload.data);
+	pfree(payload.data);
 }

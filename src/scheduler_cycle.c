@@ -7,7 +7,7 @@
  * results come in (collect_results), sessions' requests (fp_requests_apply),
  * due runs are made (make_due_runs), runs end and others start (settle_runs),
  * ready tasks are chosen and recorded (fp_dispatch_plan), the transaction
- * commits, the attempts are handed over.
+ * commits, the attempts are handed over, and whoever listens is told.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,7 +17,6 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "commands/async.h"
 #include "miscadmin.h"
 #include "postmaster/interrupt.h"
 #include "storage/pmsignal.h"
@@ -34,6 +33,7 @@
 #include "guc.h"
 #include "history.h"
 #include "link.h"
+#include "notify.h"
 #include "past.h"
 #include "requests.h"
 #include "restore.h"
@@ -75,7 +75,7 @@ static void collect_results(FpModel *model, Cycle *cycle);
 static void take_result(FpModel *model, Cycle *cycle, const FpDone *done);
 static void attempt_ended(FpModel *model, Cycle *cycle, FpTask *task,
 						  FpTaskRunState state, TimestampTz retry_at);
-static void task_failed(FpModel *model, Cycle *cycle, FpTask *task);
+static void task_failed(FpModel *model, FpTask *task);
 static void keep_lost_attempt(FpModel *model, const FpDone *done);
 static void take_lost_attempts(FpModel *model, Cycle *cycle);
 static void take_lost_attempt(FpModel *model, Cycle *cycle, FpTask *task,
@@ -180,6 +180,7 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 		XLogFlush(cycle.lsn);
 
 	fp_dispatch_hand_over(model, planned);
+	fp_notify_send(model);
 	next_tending = fp_workers_tend(model, fp_dispatch_waiting_lanes());
 	next_step = fp_history_tend();
 	return next_wake(model, Min(next_tending, next_step));
@@ -348,7 +349,7 @@ attempt_ended(FpModel *model, Cycle *cycle, FpTask *task, FpTaskRunState state,
 			break;
 		case FP_TASK_RUN_FAILED:
 			task->failures++;
-			task_failed(model, cycle, task);
+			task_failed(model, task);
 			break;
 		default:
 			fp_task_state_ended(model, task, state);
@@ -378,12 +379,11 @@ after_result(FpModel *model, FpTask *task)
 
 /* For good: whoever listens is told. */
 static void
-task_failed(FpModel *model, Cycle *cycle, FpTask *task)
+task_failed(FpModel *model, FpTask *task)
 {
 	FpRun	   *run = task->run;
 	StringInfoData payload;
 
-	begin_work(cycle);
 	initStringInfo(&payload);
 	appendStringInfo(&payload, "{\"event\": \"task\", \"run_id\": " INT64_FORMAT ", \"dag_id\": ",
 					 run->run_id);
@@ -392,7 +392,8 @@ task_failed(FpModel *model, Cycle *cycle, FpTask *task)
 	escape_json(&payload, fp_model_task_spec(task)->task_id);
 	appendStringInfo(&payload, ", \"try_number\": %d, \"state\": \"failed\"}",
 					 task->try_number);
-	Async_Notify(FP_EXTENSION, payload.data);
+	fp_notify_add(model, payload.data);
+	pfree(payload.data);
 	fp_task_state_ended(model, task, FP_TASK_RUN_FAILED);
 }
 

@@ -162,9 +162,10 @@ $session->query_safe(q{BEGIN; INSERT INTO flow.dag_log (dag_id, completion_date)
 $run = trigger($node, 'held');
 wait_for_task($node, $run, 'a', 'success');
 is(value($node, q{SELECT flow_clear('held')}), '1', 'a task is cleared of a run that cannot end just now');
-wait_for_no_request();
+wait_for_log_line($node, qr/has put off request \d+ \(clear, dag "held"/);
 $session->query_safe('ROLLBACK');
 $session->quit;
+wait_for_no_request();
 is(wait_for_run($node, $run), 'success', 'the run succeeds');
 is(tries($run), 'a:1 a:2', 'and has done it again');
 
