@@ -226,6 +226,10 @@ static FpStatement drop_dag_parts[] = {
 		SPI_OK_DELETE, 1, {TEXTOID}
 	},
 	{
+		"DELETE FROM flow.set_off WHERE dag_id = $1",
+		SPI_OK_DELETE, 1, {TEXTOID}
+	},
+	{
 		"DELETE FROM flow.position WHERE dag_id = $1",
 		SPI_OK_DELETE, 1, {TEXTOID}
 	},

@@ -53,6 +53,8 @@
 #define RESTART_DELAY_MS 500
 /* ... one that could not tell whether the extension is there, after this. */
 #define PROBE_DELAY_MS 3000
+/* ... and after so long the next time, doubled so many times at most */
+#define MAX_DOUBLINGS 6
 
 /* Background worker slots were short: try again after this long. */
 #define SHORTAGE_DELAY_MS 1000
@@ -69,6 +71,7 @@ PGDLLEXPORT void fp_launcher_main(Datum arg);
 static DatabaseList known;		/* looked at, or on their way */
 static DatabaseList to_probe;	/* still to be looked at */
 static BackgroundWorkerHandle *handles[FP_MAX_DATABASES];
+static int	nprobes_failed[FP_MAX_DATABASES];	/* in a row */
 static bool has_read;			/* a table, in this turn of the loop */
 static bool has_warned_of_shortage = false;
 static bool has_warned_of_slots = false;
@@ -78,6 +81,7 @@ static void publish_simulated_now(bool at_start);
 static void find_new_databases(void);
 static bool database_exists(Oid database);
 static long start_schedulers(void);
+static long sooner(long timeout, long other);
 static bool start_scheduler(int index);
 static void settle_handle(int index);
 static void free_slot(FpDatabaseSlot *slot, Oid database, bool is_installed);
@@ -268,13 +272,18 @@ start_schedulers(void)
 				probes++;
 			continue;
 		}
-		delay = is_installed ? RESTART_DELAY_MS : PROBE_DELAY_MS;
+		if (is_installed)
+			nprobes_failed[i] = 0;
+		delay = is_installed ? RESTART_DELAY_MS
+			: PROBE_DELAY_MS << Min(nprobes_failed[i], MAX_DOUBLINGS);
 		if (failed_at != 0 &&
 			!fp_clock_has_passed(failed_at, fp_clock_real(), delay))
 		{
-			timeout = timeout < 0 ? delay : Min(timeout, delay);
+			timeout = sooner(timeout, delay);
 			continue;
 		}
+		if (!is_installed && probes >= MAX_PROBES)
+			continue;			/* one that ends wakes us */
 		if (!is_installed && failed_at == 0)
 			free_slot(slot, database, is_installed);	/* dropped with nobody there */
 		else if (!database_exists(database))
@@ -287,11 +296,15 @@ start_schedulers(void)
 		{
 			list_add(&known, database);
 			if (!start_scheduler(i))
-				timeout = timeout < 0 ? SHORTAGE_DELAY_MS
-					: Min(timeout, SHORTAGE_DELAY_MS);
+				timeout = sooner(timeout, SHORTAGE_DELAY_MS);
+			else if (!is_installed)
+			{
+				probes++;
+				nprobes_failed[i]++;
+			}
 		}
 	}
-	fp_workers_forget_gone();
+	timeout = sooner(timeout, fp_workers_forget_gone());
 
 	while (to_probe.n > 0 && probes < MAX_PROBES)
 	{
@@ -317,17 +330,26 @@ start_schedulers(void)
 		}
 		if (!is_new)
 			continue;
+		nprobes_failed[slot - fp_shared->databases] = 0;
 		if (!start_scheduler(slot - fp_shared->databases))
 		{
 			free_slot(slot, database, false);
 			list_add(&to_probe, database);
-			timeout = timeout < 0 ? SHORTAGE_DELAY_MS
-				: Min(timeout, SHORTAGE_DELAY_MS);
+			timeout = sooner(timeout, SHORTAGE_DELAY_MS);
 			break;
 		}
 		probes++;
 	}
 	return timeout;
+}
+
+/* Of two times to wait, -1 for ever. */
+static long
+sooner(long timeout, long other)
+{
+	if (timeout < 0 || other < 0)
+		return Max(timeout, other);
+	return Min(timeout, other);
 }
 
 static bool

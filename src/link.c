@@ -99,6 +99,7 @@ static void catch_up_by_date(FpModel *model, FpDag *dag, List *runs,
 							 List **made);
 static void make_run(FpDag *tobe, TimestampTz start, TimestampTz end,
 					 List **made);
+static void not_now(const FpDag *dag);
 static DateADT date_in_zone(TimestampTz at, const char *timezone);
 
 bool
@@ -249,15 +250,25 @@ set_off_since_pause(void *arg)
 	}
 }
 
+bool
+fp_link_begin_cycle(FpModel *model)
+{
+	TimestampTz now = fp_clock_real();
+
+	model->nset_off = 0;
+	if (model->set_off_at == DT_NOEND)
+		return false;
+	/* a time that is further ahead was before the clock was set back */
+	return model->set_off_at <= now ||
+		model->set_off_at > TimestampTzPlusMilliseconds(now, LOCKED_DELAY_MS);
+}
+
 void
 fp_link_go_on(FpModel *model)
 {
 	GoingOn		going = {0};
 
 	going.model = model;
-	model->nset_off = 0;
-	if (model->set_off_at > fp_clock_real())
-		return;
 	for (int i = 0; i < MAX_SET_OFF_AT_ONCE; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -272,7 +283,7 @@ fp_link_go_on(FpModel *model)
 		going.made = NIL;
 		if (!fp_spi_try(go_on, &going))
 		{
-			/* a session holds what has to be written: others are not held up */
+			/* it cannot be done just now: others are first */
 			fp_set_off_store_delete(going.row->set_off_id);
 			fp_set_off_store_add(going.row);
 			model->next_set_off = going.row->set_off_id + 1;
@@ -304,6 +315,8 @@ go_on(void *arg)
 		!tobe->row->has_tasks)
 		return;
 	schedule = effective_schedule(going->model, tobe);
+	if (!tobe->is_readable)
+		not_now(tobe);
 	if (schedule != NULL && schedule->kind != FP_SCHEDULE_CONTINUOUS)
 		set_off_intervals(going->model, tobe, schedule, row->from, row->until,
 						  &going->made);
@@ -765,6 +778,9 @@ make_run(FpDag *tobe, TimestampTz start, TimestampTz end, List **made)
 	if (start > fp_dag_last_start(tobe->row))
 		return;
 
+	/* it could be one of the dropped DAG, which is yet to be cancelled */
+	if (tobe->is_drop_pending)
+		not_now(tobe);
 	row = palloc0(sizeof(FpRunRow));
 	row->dag_id = tobe->dag_id;
 	row->run_type = FP_RUN_TRIGGERED;
@@ -775,6 +791,15 @@ make_run(FpDag *tobe, TimestampTz start, TimestampTz end, List **made)
 	row->run_id = fp_run_store_insert(row, NULL, fp_clock_real());
 	if (row->run_id != 0 || fp_run_store_take_over(row, fp_clock_real()))
 		*made = lappend(*made, row);
+}
+
+/* As where a session's lock is in the way: it is tried again. */
+static void
+not_now(const FpDag *dag)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("runs of dag \"%s\" cannot be made just now", dag->dag_id)));
 }
 
 static DateADT

@@ -32,10 +32,11 @@ extern void fp_link_wake_tobe(FpModel *model, FpRun *run);
 extern bool fp_link_word(FpModel *model, const char *asis_dag, DateADT date);
 
 /*
- * To be called in each cycle: goes on with making the runs that success has set
- * off, where there were too many for one.  With FpModel.set_off_at in the
- * future it needs no transaction.
+ * To be called in each cycle: whether there are runs to be made, in a
+ * transaction, that success has set off in earlier ones, and that were too many
+ * for one; and goes on with making them.
  */
+extern bool fp_link_begin_cycle(FpModel *model);
 extern void fp_link_go_on(FpModel *model);
 
 /*

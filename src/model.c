@@ -199,6 +199,7 @@ set_dag_row(FpModel *model, FpDag *dag, FpDagRow *row)
 	dag->has_next = false;
 	dag->schedule = NULL;
 	dag->is_broken = false;
+	dag->is_progress_lost = false;
 	dag->row = NULL;
 	MemoryContextReset(dag->context);
 	if (row == NULL)

@@ -175,6 +175,11 @@ struct FpDag
 	bool		is_behind;		/* a run is due and max_active_runs has no
 								 * room */
 	bool		is_put_off;		/* in FpModel.locked_dags */
+	bool		is_drop_pending;	/* what was asked for when the one before it
+								 * of this name was dropped has not been done
+								 * yet: see requests.c */
+	bool		is_progress_lost;	/* of bounds.last, which a session's lock kept
+								 * from being recorded */
 	bool		has_next;
 	FpInterval	next;			/* next interval to be made */
 	bool		is_in_due;

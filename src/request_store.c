@@ -162,7 +162,7 @@ fp_request_store_delete(List *requests)
 }
 
 int64
-fp_request_store_add_to_clear(int64 run_id, const char *task_id)
+fp_request_store_add_to_clear(int64 run_id, const char *task_id, Oid owner)
 {
 	static FpStatement statement = {
 		"INSERT INTO flow.request"
@@ -178,7 +178,7 @@ fp_request_store_add_to_clear(int64 run_id, const char *task_id)
 
 	fp_store_args_add_id(&args, run_id);
 	fp_store_args_add_text(&args, task_id);
-	fp_store_args_add_oid(&args, GetUserId());
+	fp_store_args_add_oid(&args, owner);
 	fp_store_args_add_time(&args, fp_clock_real());
 	fp_store_execute(&statement, &args, fp_store_keep_int64, &request_id);
 	return request_id;

@@ -79,8 +79,10 @@ extern List *fp_request_store_get(const int64 *request_ids, int n);
 extern List *fp_request_store_list(void);
 extern void fp_request_store_delete(List *requests);
 
-/* scheduler: a task to be cleared, by request_id; all, as FpToClear * */
-extern int64 fp_request_store_add_to_clear(int64 run_id, const char *task_id);
+/* scheduler: a task of a DAG of this owner to be cleared, by request_id; all,
+ * as FpToClear * */
+extern int64 fp_request_store_add_to_clear(int64 run_id, const char *task_id,
+										   Oid owner);
 extern List *fp_request_store_to_clear(void);
 extern void fp_request_store_delete_to_clear(int64 request_id);
 

@@ -137,7 +137,10 @@ fp_requests_apply(FpModel *model, FpDatabaseSlot *slot)
 	if (requests != NIL)
 		fp_request_store_delete(carry_out(model, requests));
 	else
+	{
 		next_look = DT_NOEND;
+		nbroken = 0;
+	}
 }
 
 TimestampTz
@@ -267,7 +270,9 @@ try_new_ones(FpModel *model, List *requests, List **done, List **rest)
 
 /*
  * Runs of dropped DAGs that have come out of the tables when memory was built
- * do not begin because a drop has to wait for its turn.
+ * do not begin because a drop has to wait for its turn.  Nor are any made
+ * before that for a DAG that has the name now: it would take over runs of the
+ * old one, and the drop then cancel them.
  */
 static void
 cancel_dropped(FpModel *model, List *requests)
@@ -281,8 +286,10 @@ cancel_dropped(FpModel *model, List *requests)
 
 		if (is_drop(request))
 			dag = fp_model_dag(model, request->dag_id, false);
-		if (dag != NULL)
-			cancel_runs(model, dag, last_run_id_of(request));
+		if (dag == NULL)
+			continue;
+		cancel_runs(model, dag, last_run_id_of(request));
+		dag->is_drop_pending = true;
 	}
 }
 
@@ -305,11 +312,15 @@ try_request(FpModel *model, const FpRequest *request)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		put_off(request, error->message,
-				error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE);
-		failing_since = began_at;
-		failing_role = request->requested_by;
-		has_raised = true;
+		/* a cycle that somebody cancels says nothing about the request */
+		if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		{
+			put_off(request, error->message,
+					error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE);
+			failing_since = began_at;
+			failing_role = request->requested_by;
+			has_raised = true;
+		}
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -559,6 +570,7 @@ dag_changed(FpModel *model, const FpRequest *request)
 	 * was committed.  Nothing of it may begin as a new owner.
 	 */
 	cancel_runs(model, dag, last_run_id_of(request));
+	dag->is_drop_pending = false;
 	if (dag->row == NULL)
 	{
 		cancel_runs(model, dag, PG_INT64_MAX);
@@ -569,6 +581,7 @@ dag_changed(FpModel *model, const FpRequest *request)
 	fp_model_set_next(model, dag, fp_clock_now());
 	if (!dag->row->is_paused)
 		is_done = fp_link_catch_up(model, dag);
+	dag->is_drop_pending = is_drop(request) && !is_done;
 	fp_link_wake_waiting(model, dag);
 	fp_model_mark_dirty(model, dag);
 	return is_done;

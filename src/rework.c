@@ -164,7 +164,8 @@ stop_at_workers(FpModel *model, FpRun *run, List *task_ids, bool is_clearing)
 		else if (is_clearing && task->to_clear == 0)
 			fp_rework_wait_for(model, task,
 							   fp_request_store_add_to_clear(run->run_id,
-															 lfirst(lc)));
+															 lfirst(lc),
+															 run->dag->row->owner));
 	}
 	return idle;
 }

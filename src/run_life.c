@@ -98,7 +98,9 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 	if (dag->is_in_due)
 		pairingheap_remove(&model->due, &dag->due_node);
 	dag->is_in_due = false;
-	dag->is_behind = false;
+	dag->is_behind = dag->is_drop_pending;
+	if (dag->is_drop_pending)
+		return;					/* looked at again when that is done */
 
 	if (model->locked_dags != NIL)
 		fp_spi_hurry();
@@ -155,8 +157,12 @@ fp_run_life_make_due(FpModel *model, FpDag *dag, TimestampTz now)
 								 &dag->next);
 	}
 
-	if (nmade > 0 && !fp_spi_try(record_progress, dag))
-		put_off_dag(model, dag);
+	if (nmade > 0 || dag->is_progress_lost)
+	{
+		dag->is_progress_lost = !fp_spi_try(record_progress, dag);
+		if (dag->is_progress_lost)
+			put_off_dag(model, dag);
+	}
 	if (dag->is_behind)
 	{
 		/* else looked at again when a run of the DAG has ended */
@@ -261,7 +267,7 @@ fp_run_life_start_queued(FpModel *model, FpDag *dag, TimestampTz now)
 
 	if (dag->row == NULL || !dag->row->has_tasks)
 		return;
-	if (dag->is_behind && !dag->is_put_off)
+	if ((dag->is_behind || dag->is_progress_lost) && !dag->is_put_off)
 		fp_run_life_make_due(model, dag, now);
 	else if (dag->schedule != NULL &&
 			 dag->schedule->kind == FP_SCHEDULE_CONTINUOUS &&

@@ -132,9 +132,11 @@ fp_cycle_run(FpModel *model, FpDatabaseSlot *slot)
 	model->decided = fp_task_run_store_new_batch();
 	collect_results(model, &cycle);
 	take_lost_attempts(model, &cycle);
-	if (model->set_off_at <= fp_clock_real())
+	if (fp_link_begin_cycle(model))
+	{
 		begin_work(&cycle);
-	fp_link_go_on(model);
+		fp_link_go_on(model);
+	}
 	if (pg_atomic_read_u32(&slot->has_requests) != 0 ||
 		fp_requests_next_look() <= fp_clock_real())
 	{

@@ -551,10 +551,11 @@ fp_workers_dismiss(void)
 /*
  * Their workers leave by themselves, and free their slots.
  */
-void
+long
 fp_workers_forget_gone(void)
 {
 	TimestampTz now = fp_clock_real();
+	long		result = -1;
 	bool		has_freed = false;
 
 	LWLockAcquire(fp_shared->lock, LW_EXCLUSIVE);
@@ -582,7 +583,11 @@ fp_workers_forget_gone(void)
 				worker->generation++;
 			}
 			else
+			{
 				is_in_use = true;
+				if (worker->state == FP_WORKER_STARTING)
+					result = START_TIMEOUT_MS;
+			}
 		}
 		/* none is to begin what is left of it */
 		empty_lane(lane);
@@ -594,6 +599,7 @@ fp_workers_forget_gone(void)
 	LWLockRelease(fp_shared->lock);
 	if (has_freed)
 		wake_other_schedulers();
+	return result;
 }
 
 /*

@@ -39,9 +39,10 @@ extern void fp_workers_dismiss(void);
 /*
  * Launcher: frees lanes, and slots of workers that never came up, of databases
  * that have no scheduler and get none any more, for the extension or the whole
- * database has been dropped.
+ * database has been dropped.  In how many milliseconds to look again; -1: when
+ * something happens.
  */
-extern void fp_workers_forget_gone(void);
+extern long fp_workers_forget_gone(void);
 
 /*
  * The workers that this database may hold while others want some, and how

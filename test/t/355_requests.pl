@@ -217,6 +217,23 @@ wait_for($node, q{SELECT count(*) = 1 FROM flow.task_run WHERE dag_id = 'bad' AN
 pass('what had waited goes on without them');
 wait_for($node, q{SELECT problem IS NULL FROM flow.scheduler_status}, 'the problem to be gone');
 
+# One that fails while a DAG waits to be made anew
+my $daily = q{SELECT flow_create_dag('daily', '@daily', '2024-05-25'); SELECT flow_add_sql('daily', 'a', 'SELECT 1')};
+my $succeeded = q{FROM flow.dag_run r JOIN flow.dag d USING (dag_id) WHERE dag_id = 'daily' AND state = 'success' AND r.version >= first_version};
+
+define($node, $daily);
+wait_for($node, "SELECT count(*) = 7 $succeeded", 'a week');
+define($node, qq{
+INSERT INTO flow.request (kind, dag_id, run_id, args, requested_by, requested_at)
+SELECT 'mark', 'bad', run_id, '{"task_ids": ["a"], "state": "nonsense"}', 'mallory', now() FROM flow.dag_run WHERE dag_id = 'bad';
+SELECT flow_trigger('other') FROM generate_series(1, 130);
+SELECT flow_drop_dag('daily');
+$daily;
+});
+wait_for($node, "SELECT count(*) = 7 $succeeded", 'a week of the new DAG');
+pass('a DAG that is made anew then has all its runs');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM flow.dag_run WHERE dag_id = 'daily'}), '7', 'which were those of the old one');
+
 $holder->quit;
 $node->stop;
 
