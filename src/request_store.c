@@ -6,7 +6,8 @@
  * Sessions insert; the scheduler, which alone changes runs under way, reads
  * and deletes.  A row becomes visible with the change that it tells of, in
  * one commit, so the scheduler never looks too early; and it outlives a crash
- * of the server.
+ * of the server.  Rows of the kind to_clear are the scheduler's own: tasks that
+ * are to be cleared as soon as their worker has stopped.
  *
  *-------------------------------------------------------------------------
  */

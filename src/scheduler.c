@@ -9,7 +9,8 @@
  * committed a request, a worker has started or ended) or the next known time
  * has come.
  *
- * A wake-up is one cycle and at most one transaction: what workers have done
+ * A wake-up is one cycle and one transaction at most, but for NOTIFY and the
+ * forgetting of history, which follow in their own: what workers have done
  * is collected from shared memory, requests of sessions are carried out, due
  * runs are made, runs advance and end, ready tasks are chosen and their
  * attempts recorded; then it commits, and only then hands the attempts over.
@@ -23,7 +24,8 @@
  *
  * It takes no lock that a session can hold without a lock_timeout: sessions
  * insert requests and do not update what the scheduler updates, but for
- * dag_log and definitions, which it only reads.
+ * dag_log; definitions it only reads, and keeps from being dropped for a
+ * moment (FP_OF_SAME_DAG).
  *
  *-------------------------------------------------------------------------
  */
