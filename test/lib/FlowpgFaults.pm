@@ -149,6 +149,7 @@ my @dependencies = ([qw(up sum)], [qw(sum sum2)], [qw(app sum2)]);
 # that is there, of these hours.
 my $rows = "SELECT hour, n, (%s)::int FROM known, generate_series(1, $NROWS) n";
 my $only_once = 'SELECT hour FROM known';
+my $disk_is_full = q{flow.callback.state = 'failed' AND flow.callback.message LIKE '%File too large%'};
 my $each_time = 'SELECT hour FROM known, generate_series(0, rev)';
 my %model = (
 	t_up => [ sprintf($rows, $AMOUNT), 'SELECT hour, n, amount FROM t_up WHERE n > 0' ],
@@ -171,7 +172,11 @@ my %model = (
 		"SELECT hour, sum(" . ($AMOUNT =~ s/rev/r/r) . ")::bigint FROM known, generate_series(0, rev) r, generate_series(1, $NROWS) n GROUP BY hour, r",
 		'SELECT hour, total FROM t_sum WHERE true' ],
 	t_sum2 => [ 'SELECT hour, r + 1::bigint FROM known, generate_series(0, rev) r', 'SELECT hour, nsums FROM t_sum2 WHERE true' ],
-	t_called => [ $each_time, 'SELECT hour FROM t_called WHERE true' ],
+	# a callback that fails is not tried again, but on record
+	t_called => [
+		$each_time,
+		"SELECT hour FROM (SELECT hour FROM t_called UNION ALL
+SELECT logical_date FROM flow.callback JOIN flow.dag_run USING (run_id) WHERE $disk_is_full) c WHERE true" ],
 	t_sens => [ $only_once, 'SELECT hour FROM t_sens WHERE true' ],
 	t_flaky => [ 'SELECT hour, true FROM known', 'SELECT hour, try_number > 1 FROM t_flaky WHERE true' ],
 	t_out_log => [ $only_once, 'SELECT DISTINCT hour FROM t_out_log WHERE true' ],
@@ -837,7 +842,7 @@ WHERE r.state = 'success' AND l.dag_id IS NULL
 UNION ALL
 SELECT format('dag_log of %s: run %s is %s', l.dag_id, l.run_id, r.state) FROM flow.dag_log l LEFT JOIN flow.dag_run r USING (run_id) WHERE r.state IS DISTINCT FROM 'success'
 UNION ALL
-SELECT format('callback of run %s is %s: %s %s', run_id, c.state, c.sqlstate, c.message) FROM flow.callback c JOIN run r USING (run_id) WHERE c.state <> 'success'
+SELECT format('callback of run %s is %s: %s %s', run_id, c.state, c.sqlstate, c.message) FROM flow.callback c JOIN run r USING (run_id) WHERE c.state <> 'success' AND (c.state <> 'failed' OR c.message NOT LIKE '%File too large%')
 UNION ALL
 SELECT format('backfill %s is %s', backfill_id, state) FROM flow.backfill WHERE state <> 'success'
 UNION ALL
@@ -1004,7 +1009,8 @@ sub counts
 	my $failures = $self->surely(q{
 SELECT format('| %s | %s |', count(*), coalesce(sqlstate || ' ', '') || what)
 FROM (SELECT sqlstate, left(regexp_replace(regexp_replace(split_part(message, E'\n', 1), '"[^"]*"', '"..."', 'g'), '\d{3,}', '...', 'g'), 80) AS what
-	FROM flow.task_attempt WHERE state = 'failed' AND dag_id <> 'flaky') a GROUP BY sqlstate, what ORDER BY count(*) DESC, 1});
+	FROM (SELECT sqlstate, message FROM flow.task_attempt WHERE state = 'failed' AND dag_id <> 'flaky'
+		UNION ALL SELECT sqlstate, 'callback: ' || message FROM flow.callback WHERE state = 'failed') t) a GROUP BY sqlstate, what ORDER BY count(*) DESC, 1});
 
 	return (runs => $runs, attempts => $attempts, rows => $rows, failures => $failures);
 }
