@@ -409,6 +409,8 @@ sub look_at_log
 	{
 		my $line = $lines[$i];
 
+		# TRUNCATE of dependency_manager waits for who reads it, and all for that
+		next if $line =~ /\] 55P03 flowpg scheduler / && ($lines[ $i + 1 ] // '') =~ /QUERY:.*flow\.dependency_manager/s;
 		# with what follows about it
 		put_found(join "\n", grep { defined } @lines[ $i .. $i + 2 ])
 		  if $line =~ /\] XX\w{3} |PANIC:|TRAP:|terminated by signal|exited with exit code [^01]|leak|\] \w{5} flowpg (launcher|scheduler) .*(ERROR|FATAL):/
