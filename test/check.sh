@@ -14,7 +14,7 @@ source_directory=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd) || exit 1
 . "$source_directory/test/lib/build.sh"
 
 # A suite that hangs must not hold up whoever waits for the result for ever.
-suite_time_limit=780
+suite_time_limit=830
 
 # What a TAP test waits for in vain is given up after so many seconds.
 export PG_TEST_TIMEOUT_DEFAULT=90
