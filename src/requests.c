@@ -570,7 +570,8 @@ dag_changed(FpModel *model, const FpRequest *request)
 	 * was committed.  Nothing of it may begin as a new owner.
 	 */
 	cancel_runs(model, dag, last_run_id_of(request));
-	dag->is_drop_pending = false;
+	if (is_drop(request))
+		dag->is_drop_pending = false;
 	if (dag->row == NULL)
 	{
 		cancel_runs(model, dag, PG_INT64_MAX);
@@ -581,7 +582,8 @@ dag_changed(FpModel *model, const FpRequest *request)
 	fp_model_set_next(model, dag, fp_clock_now());
 	if (!dag->row->is_paused)
 		is_done = fp_link_catch_up(model, dag);
-	dag->is_drop_pending = is_drop(request) && !is_done;
+	if (is_drop(request))
+		dag->is_drop_pending = !is_done;
 	fp_link_wake_waiting(model, dag);
 	fp_model_mark_dirty(model, dag);
 	return is_done;
